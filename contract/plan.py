@@ -1,0 +1,53 @@
+"""The plan a device receives: what to train, how to make it private, and what may leave the device.
+
+Canonical JSON, so that its digest can be bound into signatures and entries. A device refuses a plan that it does not
+understand, and one with an output that is not aggregated (the egress rule).
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, cast
+
+from contract import canonical
+from contract.canonical import Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """A vector that leaves the device: its name, its length, and whether it leaves only inside an aggregate."""
+
+    name: str
+    length: int
+    aggregated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """`encoding` holds the parameters of the public grid (central) or of the distributed encoder, as the mechanism wrote them."""
+
+    task: dict[str, Any]
+    run: str
+    round_index: int
+    leaf: int
+    model_digest: str
+    encoding: dict[str, Json]
+    outputs: tuple[Output, ...]
+
+
+def encode(plan: Plan) -> bytes:
+    """The canonical bytes of `plan`."""
+    return canonical.encode(canonical.plain(plan))
+
+
+def decode(text: bytes) -> Plan:
+    """The plan in `text`.
+
+    Raises:
+      ValueError: if it is no plan.
+    """
+    try:
+        body = cast(dict[str, Any], json.loads(text))
+        outputs = tuple(Output(**output) for output in body.pop("outputs"))
+        return Plan(outputs=outputs, **body)
+    except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"no plan: {error}") from None

@@ -1,0 +1,82 @@
+"""The port by which a simulated fleet drives a round server under virtual time, in arrays instead of messages.
+
+The gRPC service and this port step the same round machine; here one call carries many devices, in the order of their times.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.messages import RetryWindow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundPosition:
+    """Where the run stands: the round that wants devices now. `leaf` is what devices call `current_index`."""
+
+    run: str
+    round_index: int
+    attempt: int
+    leaf: int
+    cohort_target: int
+    report_goal: int
+    minimum_separation: int
+    max_participations: int | None
+    opened_s: float
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundWork:
+    """What every device of the cohort is given: `plan` as in contract.plan, parameters float32, shape (d,)."""
+
+    plan: bytes
+    parameters: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contribution:
+    """The exact integer sum of `count` encoded updates: int64, shape (d,). `metrics` are the simulator's oracle, not the protocol's."""
+
+    total: NDArray[np.int64]
+    count: int
+    metrics: Mapping[str, float]
+
+
+class SimulatedServer(Protocol):
+    """What a virtual-time fleet may ask of a round server. All times are virtual seconds and never go back."""
+
+    def position(self) -> RoundPosition | None:
+        """The round now selecting, or None when the run is over."""
+        ...
+
+    def check_in(self, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which of the devices that check in at these ascending times are accepted, shape (n,)."""
+        ...
+
+    def retry_window(self) -> RetryWindow:
+        """When a device that was turned away should come back."""
+        ...
+
+    def start(self, at_s: float) -> RoundWork | None:
+        """Closes selection at `at_s`; the work of the cohort, or None if the round was abandoned for want of devices."""
+        ...
+
+    def reporting_deadline_s(self) -> float:
+        """When the round stops waiting for reports."""
+        ...
+
+    def report(self, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which of the uploads completed at these ascending times count, shape (n,). Late ones do not."""
+        ...
+
+    def contribute(self, contribution: Contribution) -> None:
+        """Adds the sum over accepted reports; may be called several times, in any order."""
+        ...
+
+    def finish(self, at_s: float) -> Mapping[str, Any]:
+        """Ends the round: charge, noise, outcome, commit; facts of the round for progress and plots."""
+        ...
