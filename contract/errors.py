@@ -81,13 +81,21 @@ class ErrorCode(Enum):
         13, 409, "FAILED_PRECONDITION",
     )  # fmt: skip
     UNAVAILABLE = ErrorKind(
-        "The server cannot be reached or is shutting down", "Check the address and that `tutti serve` runs.", 14, 503, "UNAVAILABLE"
+        "The server cannot be reached or is shutting down",
+        "Check the address and that `tutti serve` runs.",
+        14,
+        503,
+        "UNAVAILABLE",
     )
     UNAUTHENTICATED = ErrorKind(
         "No valid token", "Pass a bearer token made by `tutti token create`.", 15, 401, "UNAUTHENTICATED"
     )
     FORBIDDEN = ErrorKind(
-        "The token's scope does not allow this", "Use a token with the scope that the message names.", 16, 403, "PERMISSION_DENIED"
+        "The token's scope does not allow this",
+        "Use a token with the scope that the message names.",
+        16,
+        403,
+        "PERMISSION_DENIED",
     )
     LEASE_HELD = ErrorKind(
         "Another server owns this population",
@@ -95,7 +103,11 @@ class ErrorCode(Enum):
         17, 409, "ABORTED",
     )  # fmt: skip
     CONFLICT = ErrorKind(
-        "This was already done with other content", "Use a new idempotency key, or send the same content.", 18, 409, "ALREADY_EXISTS"
+        "This was already done with other content",
+        "Use a new idempotency key, or send the same content.",
+        18,
+        409,
+        "ALREADY_EXISTS",
     )
     TOO_LARGE = ErrorKind(
         "The request is larger than allowed", "Send less at once; the message names the limit.", 19, 413, "RESOURCE_EXHAUSTED"
@@ -111,7 +123,11 @@ class ErrorCode(Enum):
     )
     INTERRUPTED = ErrorKind("Interrupted", "Go on with `tutti runs resume RUN`.", 130, 503, "CANCELLED")
     INTERNAL = ErrorKind(
-        "A fault of ours", "Please report it with the message; the round was abandoned and nothing was revealed.", 70, 500, "INTERNAL"
+        "A fault of ours",
+        "Please report it with the message; the round was abandoned and nothing was revealed.",
+        70,
+        500,
+        "INTERNAL",
     )
 
     @property

@@ -1,8 +1,8 @@
 """The task file as a frozen value, and its form.
 
-`parse` checks the form (types, ranges, unknown keys) and names the key of every fault; what needs knowledge of mechanisms,
-budgets or models is checked by `server.tasks`. Durations are in seconds, `minimum_separation` counts the rounds strictly between
-two participations of a device, norms are L2.
+`parse` checks the form (types, ranges, unknown keys) and names the key of every fault; what needs knowledge of
+mechanisms, budgets or models is checked by `server.tasks`. Durations are in seconds, `minimum_separation` counts the rounds
+strictly between two participations of a device, norms are L2.
 """
 
 import dataclasses
@@ -234,7 +234,12 @@ def replace(spec: TaskSpec, **changes: Any) -> TaskSpec:
     mapping = to_mapping(spec)
     for key, value in changes.items():
         mapping[key] = {**mapping[key], **value} if isinstance(value, dict) and isinstance(mapping.get(key), dict) else value
-    return parse_mapping({key: dataclasses.asdict(v) if dataclasses.is_dataclass(v) and not isinstance(v, type) else v for key, v in mapping.items()})
+    return parse_mapping(
+        {
+            key: dataclasses.asdict(v) if dataclasses.is_dataclass(v) and not isinstance(v, type) else v
+            for key, v in mapping.items()
+        }
+    )
 
 
 class TaskFormError(TuttiError):
@@ -253,5 +258,7 @@ _CURES = {
 
 def _problem(fault: Any) -> Problem:
     path = ".".join(str(part) for part in fault["loc"]) or "$"
-    message = f"{fault['msg']} (got {fault['input']!r})" if fault["type"] not in ("missing", "extra_forbidden") else fault["msg"]
+    message = (
+        f"{fault['msg']} (got {fault['input']!r})" if fault["type"] not in ("missing", "extra_forbidden") else fault["msg"]
+    )
     return Problem(path, message[:400], _CURES.get(fault["type"], "Give a value that the message allows."))
