@@ -1,0 +1,1 @@
+"""Simulated devices: population, conditions, local data, records, sessions, faults, transports and workers."""
