@@ -1,0 +1,186 @@
+"""Local training on a device: plain SGD, whose result is the update `trained - start`.
+
+Every compiled program has a shape that depends on the model, the batch size and the device's own examples, never on which
+devices are trained beside it. XLA's bits depend on shapes and on the number of cores; so on one pinned core an update is a
+function of (parameters, examples, order seed), whoever computes it and in whatever company.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (JAX types its functions only in part.)
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.batches import Batches, batches
+from trainer.model import Array, Batch, DeviceExamples, FloatVector, Model, Params, Sums
+
+Trained: TypeAlias = tuple[FloatVector, dict[str, float]]
+_WINDOW_CHUNKS = 8  # devices of similar size share a chunk; only so many chunks of updates are held at once
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LocalTrainer:
+    """Trains devices one after the other, or in vectorised chunks, as the model's arrangement says.
+
+    Args:
+      batch_size, epochs, max_examples: as in a task file.
+      learning_rate: of the device's SGD.
+
+    Raises:
+      ValueError: for a value that is not positive.
+    """
+
+    model: Model
+    batch_size: int
+    epochs: int = 1
+    max_examples: int = 256
+    learning_rate: float
+    lanes: int = field(default=0)
+    """Devices side by side; 0 leaves it to the model's arrangement."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "epochs", "max_examples", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        if self.lanes < 0:
+            raise ValueError(f"lanes must not be negative, not {self.lanes}")
+
+    def train(self, params: FloatVector, examples: DeviceExamples, order_seed: int | None) -> Trained:
+        """The update of one device, float32 of shape (d,), and its metrics: means over the targets as they were met, before the
+        step that learned from them; `examples` and `targets` are counts.
+
+        Guarantee: `train` and `train_many` give the same bits for the same device, on the same backend, JAX version and core
+          count.
+
+        Raises:
+          ValueError: if `params` has another shape than (d,).
+        """
+        return next(self.train_many(params, [examples], [order_seed]))
+
+    def train_many(
+        self, params: FloatVector, devices: Sequence[DeviceExamples], order_seeds: Sequence[int | None]
+    ) -> Iterator[Trained]:
+        """`train` for each of `devices`, in their order, computed while it is asked for.
+
+        Raises:
+          ValueError: if there are not as many seeds as devices, or `params` has another shape than (d,).
+        """
+        if len(devices) != len(order_seeds):
+            raise ValueError(f"{len(devices)} devices need as many order seeds, not {len(order_seeds)}")
+        start = {name: jnp.asarray(array) for name, array in self.model.unravel(params).items()}
+        return (
+            self._one_by_one(start, devices, order_seeds) if self._lanes == 1 else self._in_lanes(start, devices, order_seeds)
+        )
+
+    @property
+    def _lanes(self) -> int:
+        return self.lanes or self.model.arrangement.lanes
+
+    @cached_property
+    def _step(self) -> Any:
+        def step(params: Params, totals: Sums, batch: Batch, mask: Array) -> tuple[Params, Sums]:
+            gradients, sums = jax.grad(self.model.loss, has_aux=True)(params, batch, mask)
+            moved = jax.tree.map(lambda p, g: p - self.learning_rate * g, params, gradients)
+            return moved, {name: totals[name] + sums[name] for name in totals}
+
+        if self._lanes > 1:
+            step = jax.vmap(step)
+        return jax.jit(step)
+
+    @cached_property
+    def _update(self) -> Any:
+        return jax.jit(self.model.flat_update if self._lanes == 1 else jax.vmap(self.model.flat_update, in_axes=(None, 0)))
+
+    def _batches(self, examples: DeviceExamples, order_seed: int | None) -> Batches:
+        return batches(
+            examples.num_examples,
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            max_examples=self.max_examples,
+            order_seed=order_seed,
+        )
+
+    def _one_by_one(self, start: Params, devices: Sequence[DeviceExamples], seeds: Sequence[int | None]) -> Iterator[Trained]:
+        for examples, seed in zip(devices, seeds, strict=True):
+            plan = self._batches(examples, seed)
+            params, totals = start, None
+            for indices, rows in zip(plan.indices, plan.rows, strict=True):
+                batch, mask = self._rows(examples, indices, int(rows))
+                totals = self._zero_sums(start, batch, mask) if totals is None else totals
+                params, totals = self._step(params, totals, batch, mask)
+            yield np.asarray(self._update(start, params)), self._metrics(examples, plan, totals)
+
+    def _rows(
+        self, examples: DeviceExamples, indices: NDArray[np.int64], rows: int
+    ) -> tuple[dict[str, NDArray[Any]], FloatVector]:
+        multiple = self.model.arrangement.row_multiple
+        padded = min(-(-rows // multiple) * multiple, self.batch_size)
+        batch = {name: array[indices[:padded]] for name, array in examples.arrays.items()}
+        mask = (np.arange(padded) < rows).astype(np.float32)
+        return (batch if self.model.prepare is None else self.model.prepare(batch, mask)), mask
+
+    def _in_lanes(self, start: Params, devices: Sequence[DeviceExamples], seeds: Sequence[int | None]) -> Iterator[Trained]:
+        lanes = self._lanes
+        spread = {name: jnp.broadcast_to(array, (lanes, *array.shape)) for name, array in start.items()}
+        for window in _windows(devices, seeds, lanes * _WINDOW_CHUNKS):
+            plans = [self._batches(examples, seed) for examples, seed in window]
+            order = sorted(range(len(window)), key=[-len(plan.rows) for plan in plans].__getitem__)
+            results: dict[int, Trained] = {}
+            for first in range(0, len(order), lanes):
+                chosen = order[first : first + lanes]
+                trained = self._chunk(start, spread, [window[i][0] for i in chosen], [plans[i] for i in chosen])
+                results.update(zip(chosen, trained, strict=True))
+            for i in range(len(window)):
+                yield results.pop(i)
+
+    def _chunk(
+        self, start: Params, spread: Params, devices: Sequence[DeviceExamples], plans: Sequence[Batches]
+    ) -> list[Trained]:
+        params, totals = spread, None
+        for step in range(max(len(plan.rows) for plan in plans)):
+            batch, mask = self._lane_rows(devices, plans, step)
+            totals = self._zero_sums(spread, batch, mask) if totals is None else totals
+            params, totals = self._step(params, totals, batch, mask)
+        updates = np.asarray(self._update(start, params))
+        sums = {} if totals is None else {name: np.asarray(value) for name, value in totals.items()}
+        return [
+            (updates[lane], self._metrics(devices[lane], plans[lane], {name: value[lane] for name, value in sums.items()}))
+            for lane in range(len(devices))
+        ]
+
+    def _lane_rows(
+        self, devices: Sequence[DeviceExamples], plans: Sequence[Batches], step: int
+    ) -> tuple[dict[str, NDArray[Any]], FloatVector]:
+        lanes, rows = self._lanes, self.batch_size
+        arrays = devices[0].arrays
+        batch = {name: np.zeros((lanes, rows, *array.shape[1:]), array.dtype) for name, array in arrays.items()}
+        mask = np.zeros((lanes, rows), np.float32)
+        for lane, (examples, plan) in enumerate(zip(devices, plans, strict=True)):
+            if step < len(plan.rows):
+                real = int(plan.rows[step])
+                mask[lane, :real] = 1.0
+                for name, array in examples.arrays.items():
+                    batch[name][lane, :real] = array[plan.indices[step, :real]]
+        return batch, mask
+
+    def _zero_sums(self, params: Params, batch: dict[str, NDArray[Any]], mask: FloatVector) -> Sums:
+        loss = self.model.loss if self._lanes == 1 else jax.vmap(self.model.loss)
+        return {name: jnp.zeros(s.shape, s.dtype) for name, s in jax.eval_shape(loss, params, batch, mask)[1].items()}
+
+    def _metrics(self, examples: DeviceExamples, plan: Batches, totals: Any) -> dict[str, float]:
+        trained = float(min(examples.num_examples, self.max_examples)) if len(plan.rows) else 0.0
+        return {"examples": trained, **(self.model.summarise(totals) if totals else {})}
+
+
+def _windows(
+    devices: Sequence[DeviceExamples], seeds: Sequence[int | None], size: int
+) -> Iterator[list[tuple[DeviceExamples, int | None]]]:
+    for first in range(0, len(devices), size):
+        yield list(zip(devices[first : first + size], seeds[first : first + size], strict=True))

@@ -1,0 +1,162 @@
+"""What a model is to the rest of the house: named arrays, a loss, metrics, and a way to turn examples into arrays.
+
+Outside of `trainer`, parameters and updates are flat float32 vectors of shape (d,). Inside they are `Params`, a dict from names
+to arrays in the order of `Model.shapes`. NumPy ends and JAX begins in `local` and `evaluation`; featurising is NumPy
+throughout.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from contract import randomness
+
+Array: TypeAlias = jax.Array
+Params: TypeAlias = dict[str, jax.Array]
+Batch: TypeAlias = dict[str, jax.Array]
+Sums: TypeAlias = dict[str, jax.Array]
+"""Float32 scalars that add up over examples: `loss`, `targets` (how many were counted), and what the model makes metrics of."""
+Example: TypeAlias = Mapping[str, Any]
+FloatVector: TypeAlias = NDArray[np.float32]
+Loss: TypeAlias = Callable[[Params, Batch, Array], tuple[Array, Sums]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeviceExamples:
+    """One device's examples as arrays that all have the examples on their first axis.
+
+    Args:
+      arrays: name -> array of shape (n, ...). They are made read-only.
+
+    Raises:
+      ValueError: if there is no array, or their first axes differ.
+
+    >>> DeviceExamples({"x": np.zeros((3, 2)), "y": np.zeros(3)}).num_examples
+    3
+    """
+
+    arrays: Mapping[str, NDArray[Any]] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        sizes = {name: len(array) for name, array in self.arrays.items()}
+        if len(set(sizes.values())) != 1:
+            raise ValueError(f"arrays must share their first axis, not {sizes}")
+        for array in self.arrays.values():
+            array.setflags(write=False)
+
+    @property
+    def num_examples(self) -> int:
+        """Examples on the device, n."""
+        return len(next(iter(self.arrays.values())))
+
+    def first(self, limit: int) -> "DeviceExamples":
+        """The first `limit` examples."""
+        return DeviceExamples({name: array[:limit] for name, array in self.arrays.items()})
+
+
+def concatenate(parts: Sequence[DeviceExamples]) -> DeviceExamples:
+    """All examples of `parts`, in their order.
+
+    Raises:
+      ValueError: if `parts` is empty.
+    """
+    if not parts:
+        raise ValueError("parts must hold at least one DeviceExamples")
+    names = parts[0].arrays.keys()
+    return DeviceExamples({name: np.concatenate([part.arrays[name] for part in parts]) for name in names})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrangement:
+    """How a model's local training is laid out on a CPU core; chosen by measurement (benchmarks/train_rounds.py).
+
+    Args:
+      lanes: devices trained side by side by `vmap`. 1 trains one device's model at a time, since batched weights defeat the
+        matrix product of a large model.
+      row_multiple: with one lane, a batch that is short is padded to a multiple of this many rows, not to the full batch.
+      eval_rows: examples that `evaluate` puts through the model at once.
+    """
+
+    lanes: int = 50
+    row_multiple: int = 4
+    eval_rows: int = 64
+
+
+def mean_and_totals(sums: Sums) -> dict[str, float]:
+    """The default of `Model.summarise`: `loss` and `accuracy` as means over the counted targets, and `targets`."""
+    targets = float(sums["targets"])
+    means = {name: float(value) / max(targets, 1.0) for name, value in sums.items() if name not in ("targets", "correct")}
+    accuracy = {"accuracy": float(sums["correct"]) / max(targets, 1.0)} if "correct" in sums else {}
+    return {**means, **accuracy, "targets": targets}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Model:
+    """A trainable model as a value: shapes and pure functions.
+
+    Args:
+      name: as in a task file.
+      shapes: parameter names and shapes; their order is the order in the flat vector.
+      initial: generator -> name -> array.
+      featurize: examples as a data file has them -> arrays. Raises ValueError for an example that it cannot take.
+      loss: (params, batch, mask of shape (rows,)) -> the mean loss over what is counted in the rows whose mask is 1, a
+        differentiable scalar that is 0 when nothing is counted; and its `Sums`.
+      measure: the same arguments -> the `Sums` of evaluation; `loss`'s own unless given.
+      summarise: `Sums` over any number of examples -> metrics.
+      prepare: NumPy (batch, mask) of one lane -> the batch to train on; a chance to leave out what is padding.
+      arrangement: how it trains on a CPU core.
+    """
+
+    name: str
+    shapes: Mapping[str, tuple[int, ...]]
+    initial: Callable[[np.random.Generator], Mapping[str, NDArray[np.floating[Any]]]] = field(repr=False)
+    featurize: Callable[[Sequence[Example]], DeviceExamples] = field(repr=False)
+    loss: Loss = field(repr=False)
+    measure: Callable[[Params, Batch, Array], Sums] | None = field(default=None, repr=False)
+    summarise: Callable[[Sums], dict[str, float]] = field(default=mean_and_totals, repr=False)
+    prepare: Callable[[dict[str, NDArray[Any]], FloatVector], dict[str, NDArray[Any]]] | None = field(default=None, repr=False)
+    arrangement: Arrangement = field(default_factory=Arrangement)
+
+    @property
+    def num_parameters(self) -> int:
+        """Length d of the flat vector."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    def init(self, seed: int) -> FloatVector:
+        """The starting parameters, float32, shape (d,): a function of `seed` alone."""
+        drawn = self.initial(randomness.stream(seed, "init", self.name))
+        return self.ravel({name: np.asarray(drawn[name], np.float32) for name in self.shapes})
+
+    def ravel(self, params: Mapping[str, Any]) -> FloatVector:
+        """Named arrays as one float32 vector of shape (d,)."""
+        return np.concatenate([np.asarray(params[name], np.float32).reshape(-1) for name in self.shapes])
+
+    def unravel(self, flat: FloatVector) -> dict[str, FloatVector]:
+        """Views of `flat`, float32 of shape (d,), under their names.
+
+        Raises:
+          ValueError: if `flat` has another shape.
+        """
+        if flat.shape != (self.num_parameters,):
+            raise ValueError(f"parameters of {self.name} must have shape ({self.num_parameters},), not {flat.shape}")
+        out: dict[str, FloatVector] = {}
+        start = 0
+        for name, shape in self.shapes.items():
+            stop = start + math.prod(shape)
+            out[name] = flat[start:stop].reshape(shape)
+            start = stop
+        return out
+
+    def flat_update(self, start: Params, trained: Params) -> Array:
+        """`trained - start` as one vector of shape (d,), traced inside JAX (whose dicts come back sorted by name)."""
+        return jnp.concatenate([(trained[name] - start[name]).reshape(-1) for name in self.shapes])
+
+    def evaluation_sums(self, params: Params, batch: Batch, mask: Array) -> Sums:
+        """The `Sums` of evaluation for the rows whose mask is 1."""
+        return self.loss(params, batch, mask)[1] if self.measure is None else self.measure(params, batch, mask)

@@ -1,0 +1,66 @@
+"""Finds a model by its name in a task file."""
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any, cast
+
+from trainer.model import Model
+from trainer.models import mlp
+
+_FACTORIES: dict[str, Callable[..., Model]] = {"mlp": mlp.build}
+
+
+def names() -> tuple[str, ...]:
+    """The registered names, sorted.
+
+    >>> "mlp" in names()
+    True
+    """
+    return tuple(sorted(_FACTORIES))
+
+
+def get(name: str, **options: Any) -> Model:
+    """The model called `name`, or what the factory `package.module:factory` makes; `options` go to its factory.
+
+    Equal hashable arguments give the same object, so that what was compiled for it is found again.
+
+    Raises:
+      ValueError: for an unknown name, a factory that cannot be imported, or one that gives no `Model`.
+
+    >>> get("mlp").num_parameters
+    54270
+    >>> get("nothing")
+    Traceback (most recent call last):
+    ValueError: no model is called 'nothing'; known are mlp and package.module:factory
+    """
+    try:
+        return _cached(name, tuple(sorted(options.items())))
+    except TypeError:  # unhashable options
+        return _build(name, options)
+
+
+@functools.lru_cache(maxsize=64)
+def _cached(name: str, options: tuple[tuple[str, Any], ...]) -> Model:
+    return _build(name, dict(options))
+
+
+def _build(name: str, options: dict[str, Any]) -> Model:
+    factory = _imported(name) if ":" in name else _FACTORIES.get(name)
+    if factory is None:
+        raise ValueError(f"no model is called {name!r}; known are {', '.join(names())} and package.module:factory")
+    model = factory(**options)
+    if not isinstance(cast(object, model), Model):
+        raise ValueError(f"{name!r} must give a trainer.Model, not {type(model).__name__}")  # noqa: TRY004 it is the name that is wrong
+    return model
+
+
+def _imported(path: str) -> Callable[..., Model]:
+    module_name, _, attribute = path.partition(":")
+    try:
+        factory: object = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"model factory {path!r} cannot be imported: {error}") from error
+    if not callable(factory):
+        raise ValueError(f"model factory {path!r} cannot be called")  # noqa: TRY004 it is the path that is wrong
+    return cast(Callable[..., Model], factory)
