@@ -1,0 +1,85 @@
+"""The key file of a run's central noise: 0600, outside the database, destroyed when the run ends.
+
+The store holds the key's id (a hash) only. Whoever has this file can subtract the noise from the released models, so it never
+enters a log, an entry or a backup of the store, and `destroy` overwrites it before it unlinks it.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from contract.entropy import Entropy
+from contract.errors import ErrorCode, TuttiError
+
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseKey:
+    """256 bits and their public id."""
+
+    secret: bytes = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """Hex SHA-256 under a label, so that it says nothing about the key."""
+        return hashlib.sha256(b"tutti noise key id\x00" + self.secret).hexdigest()
+
+
+def seeded_key(seed: int, run: str) -> NoiseKey:
+    """A key that anyone can repeat: for replays, whose report says that their guarantee is void."""
+    return NoiseKey(hashlib.sha256(f"tutti seeded noise {seed} {run}".encode()).digest())
+
+
+class KeyDirectory:
+    """Key files of the runs of one store."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def create(self, run: str, key: NoiseKey) -> None:
+        """Writes the key of a run, for its owner's eyes only, and forces it to the disk.
+
+        Raises:
+          FileExistsError: if the run has one: a key is never replaced.
+        """
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self._path(run), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key.secret)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self, run: str) -> NoiseKey:
+        """The key of a run.
+
+        Raises:
+          TuttiError: RUN_STATE if the file is gone or others may read it.
+        """
+        path = self._path(run)
+        try:
+            mode, secret = path.stat().st_mode, path.read_bytes()
+        except FileNotFoundError:
+            raise TuttiError(ErrorCode.RUN_STATE, f"the noise key of run {run[:12]} is gone: it cannot go on") from None
+        if mode & 0o077 or len(secret) != KEY_BYTES:
+            raise TuttiError(ErrorCode.RUN_STATE, f"the noise key file of run {run[:12]} is damaged or readable by others")
+        return NoiseKey(secret)
+
+    def destroy(self, run: str) -> None:
+        """Overwrites and removes the key of a run; nothing happens if there is none."""
+        path = self._path(run)
+        if path.exists():
+            with path.open("r+b") as file:
+                file.write(bytes(KEY_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            path.unlink()
+
+    def _path(self, run: str) -> Path:
+        return self._directory / f"{run}.key"
+
+
+def fresh_key(entropy: Entropy) -> NoiseKey:
+    """A new key from `entropy`."""
+    return NoiseKey(entropy(KEY_BYTES))

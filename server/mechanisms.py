@@ -1,0 +1,84 @@
+"""What a task's mechanism does in a round, for the orchestrator: plan for devices, noise, decoding, events."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract import plan, task
+from contract.canonical import Json
+from contract.task import TaskSpec
+from privacy import central
+
+
+class LeafNoise:
+    """Noise increments of a stream, summed over leaves that were charged but never released."""
+
+    def __init__(self, following: Callable[[], NDArray[np.int64]], *, next_leaf: int) -> None:
+        self._following, self._next_leaf = following, next_leaf
+
+    def through(self, leaf: int) -> NDArray[np.int64]:
+        """The noise between the last released leaf and `leaf`, int64, shape (d,).
+
+        Raises:
+          ValueError: if the leaf was released before: noise is never used twice.
+        """
+        if leaf < self._next_leaf:
+            raise ValueError(f"leaf {leaf} was released before; the next one is {self._next_leaf}")
+        total = self._following()
+        for _ in range(leaf - self._next_leaf):
+            total = total + self._following()
+        self._next_leaf = leaf + 1
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class CentralMechanism:
+    """Integers on a public grid, noised by the server (or not at all, for mechanism `none`)."""
+
+    plan: central.CentralPlan
+    report_goal: int
+    outputs: tuple[plan.Output, ...] = field(default=())
+
+    @property
+    def private(self) -> bool:
+        """Whether anything is promised."""
+        return self.plan.mechanism != "none" and self.plan.noise_multiplier > 0
+
+    def event(self, leaves: int) -> dict[str, Json]:
+        """The cumulative event through `leaves` releases, as it stands in entries."""
+        return self.plan.event(leaves).to_json()
+
+    def decode(self, total: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Grid units to the units of the parameters."""
+        return self.plan.grid.decode(total)
+
+    def denominator(self, count: int) -> float:
+        """The report goal under DP (fixed beforehand), else the devices there were."""
+        return float(self.report_goal if self.private else count)
+
+    def noise(self, secret: bytes, *, released: int) -> LeafNoise:
+        """The noise stream of a run from leaf `released` on."""
+        stream = self.plan.stream(secret, first_leaf=released)
+        return LeafNoise(stream.next, next_leaf=released)
+
+    def plan_bytes(self, *, spec: TaskSpec, run: str, round_index: int, leaf: int, model_digest: str) -> bytes:
+        """What every device of a round is told."""
+        return plan.encode(
+            plan.Plan(
+                task=task_facts(spec),
+                run=run,
+                round_index=round_index,
+                leaf=leaf,
+                model_digest=model_digest,
+                encoding=self.plan.grid.to_json(),
+                outputs=self.outputs,
+            )
+        )
+
+
+def task_facts(spec: TaskSpec) -> dict[str, object]:
+    """The part of a task that devices act on."""
+    mapping = task.to_mapping(spec)
+    return {key: mapping[key] for key in ("name", "population", "model", "training", "cohort")}

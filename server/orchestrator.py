@@ -1,0 +1,349 @@
+"""Runs the rounds of one run: steps the pure machine and performs its effects on the store, the noise and the model.
+
+It is the one place where a round's state, the sum in memory and the database meet. It knows no transport: the virtual-time fleet
+calls it with arrays (`contract.simulation.SimulatedServer`), the gRPC service with one device at a time.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.errors import ErrorCode, TuttiError
+from contract.messages import RetryWindow
+from contract.simulation import Contribution, RoundPosition, RoundWork
+from privacy.ledger import entries
+from server.faults import FaultHook, FaultPoint, no_faults
+from server.keys import NoiseKey
+from server.mechanisms import CentralMechanism
+from server.pace import PaceSteering
+from server.rounds import machine, outcome
+from server.rounds.states import (
+    AbandonReason,
+    Abandoned,
+    Aggregating,
+    Charged,
+    CheckedIn,
+    Collecting,
+    Committed,
+    Completed,
+    Configured,
+    Configuring,
+    DeadlinePassed,
+    Event,
+    Failed,
+    Reported,
+    RoundFacts,
+    Selecting,
+    State,
+)
+from server.store import blobs
+from server.store.store import Store, parameters_digest
+from server.store.values import Round, Run, RunState, StoredModel
+
+MAX_BARREN_ROUNDS = 20
+"""Abandoned rounds in a row after which a run gives up."""
+
+
+class Orchestrator:
+    """The rounds of one run, one after another."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        run: Run,
+        mechanism: CentralMechanism,
+        optimizer: outcome.Optimizer,
+        key: NoiseKey,
+        pace: PaceSteering,
+        faults: FaultHook = no_faults,
+    ) -> None:
+        self._store, self._mechanism, self._optimizer, self._key, self._faults = store, mechanism, optimizer, key, faults
+        self._run, self._spec, self._pace = run, run.spec, pace
+        self._model = store.model(run.id)
+        history = store.rounds(run.id)
+        self._interrupted = _charged_without_outcome(history)
+        self._noise = mechanism.noise(key.secret, released=_last_released_leaf(history) + 1)
+        self._next_round, self._next_leaf, self._barren = run.next_round, run.next_leaf, 0
+        self._state: State | None = None
+        self._total: NDArray[np.int64] | None = None
+        self._count = 0
+        self._metrics: dict[str, float] = {}
+        self._opened_s = 0.0
+        self._now_s = 0.0
+
+    # -- the port of a simulated fleet -----------------------------------------------------------------------------------------
+
+    def position(self) -> RoundPosition | None:
+        """The round now selecting (a new one is begun if the last is over), or None when the run is over."""
+        if self._state is None or isinstance(self._state, Completed | Abandoned):
+            if self._next_leaf >= self._spec.rounds:
+                return None
+            if self._barren >= MAX_BARREN_ROUNDS:
+                self._store.set_run_state(self._run.id, RunState.FAILED)
+                reason = self._state.reason.value if isinstance(self._state, Abandoned) else "unknown"
+                raise TuttiError(ErrorCode.TOO_FEW_DEVICES, f"{self._barren} rounds in a row were abandoned, the last for {reason}")
+            self._begin()
+        facts = self._facts()
+        return RoundPosition(
+            run=self._run.id,
+            round_index=facts.index,
+            attempt=facts.attempt,
+            leaf=facts.leaf,
+            cohort_target=facts.cohort_target,
+            report_goal=facts.report_goal,
+            minimum_separation=self._spec.cohort.minimum_separation,
+            max_participations=self._spec.cohort.max_participations,
+            opened_s=self._opened_s,
+            deadline_s=self._opened_s + self._spec.deadlines.selection_s,
+        )
+
+    def check_in(self, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Accepts the first devices, until the cohort is full; a check-in after the deadline finds the door closed."""
+        mask = np.zeros(len(times_s), dtype=np.bool_)
+        state = self._state
+        if not isinstance(state, Selecting) or not len(times_s):
+            return mask
+        timely = int(np.searchsorted(times_s, state.deadline_s, side="right"))
+        admitted = min(timely, state.facts.cohort_target - state.accepted)
+        if timely:
+            self._apply(CheckedIn(timely, float(times_s[max(admitted, 1) - 1])))
+        mask[:admitted] = True
+        return mask
+
+    def retry_window(self) -> RetryWindow:
+        """When a device that was turned away should come back."""
+        return self._pace.retry_window(now_s=self._now_s)
+
+    def start(self, at_s: float) -> RoundWork | None:
+        """Closes selection; the work of the cohort, or None if the round was abandoned."""
+        if isinstance(self._state, Selecting):
+            self._apply(DeadlinePassed(at_s))
+        if isinstance(self._state, Configuring):
+            self._faults(FaultPoint.AFTER_CHECK_IN, self._facts().index)
+            self._apply(Configured(self._state.cohort, at_s))
+        if not isinstance(self._state, Collecting):
+            return None
+        return RoundWork(plan=self.plan_bytes(), parameters=self._model.parameters)
+
+    def reporting_deadline_s(self) -> float:
+        """When the round stops waiting for reports.
+
+        Raises:
+          ValueError: if no round is collecting.
+        """
+        if not isinstance(self._state, Collecting):
+            raise ValueError(f"no round is collecting, but {type(self._state).__name__}")
+        return self._state.deadline_s
+
+    def report(self, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Takes the first reports until the goal is reached; later ones are late."""
+        mask = np.zeros(len(times_s), dtype=np.bool_)
+        state = self._state
+        if not isinstance(state, Collecting) or not len(times_s):
+            return mask
+        timely = int(np.searchsorted(times_s, state.deadline_s, side="right"))
+        taken = min(timely, state.facts.report_goal - state.reported)
+        if timely:
+            self._apply(Reported(timely, float(times_s[max(taken, 1) - 1])))
+        mask[:taken] = True
+        return mask
+
+    def contribute(self, contribution: Contribution) -> None:
+        """Adds an exact integer sum; the order of arrival cannot matter.
+
+        Raises:
+          ValueError: if more is contributed than was reported, or the length is wrong.
+        """
+        if len(contribution.total) != len(self._model.parameters):
+            raise ValueError(f"a sum of length {len(contribution.total)} for a model of {len(self._model.parameters)}")
+        if self._total is None:
+            self._total = np.zeros(len(contribution.total), dtype=np.int64)
+        self._total += contribution.total
+        self._count += contribution.count
+        if self._count > self._reported():
+            raise ValueError(f"{self._count} contributions, but {self._reported()} reports were taken")
+        for name, value in contribution.metrics.items():
+            self._metrics[name] = self._metrics.get(name, 0.0) + value
+
+    def finish(self, at_s: float) -> Mapping[str, Any]:
+        """Charge, noise, outcome, commit; the facts of the round."""
+        if isinstance(self._state, Collecting):
+            self._apply(DeadlinePassed(at_s))
+        if isinstance(self._state, Aggregating):
+            self._finish_aggregating(self._state)
+        if not isinstance(self._state, Completed | Abandoned):
+            raise ValueError(f"a round in {type(self._state).__name__} cannot be finished")
+        if isinstance(self._state, Abandoned):
+            self._record_abandoned(self._state)
+        return self._round_facts()
+
+    # -- the round's inside ------------------------------------------------------------------------------------------------------
+
+    def plan_bytes(self) -> bytes:
+        """The plan of the current round, the same for every device."""
+        facts = self._facts()
+        return self._mechanism.plan_bytes(
+            spec=self._spec, run=self._run.id, round_index=facts.index, leaf=facts.leaf, model_digest=self._model.digest
+        )
+
+    def _begin(self) -> None:
+        cohort = self._spec.cohort
+        index, leaf = self._next_round, self._next_leaf
+        if self._interrupted is not None:
+            index, leaf = self._interrupted.index, self._interrupted.leaf
+        facts = RoundFacts(
+            index=index,
+            leaf=leaf,
+            attempt=self._barren,
+            report_goal=cohort.report_goal,
+            cohort_target=max(cohort.report_goal, round(cohort.report_goal * cohort.over_selection)),
+            minimum_reports=cohort.fewest_reports,
+            reporting_s=self._spec.deadlines.reporting_s,
+        )
+        self._opened_s, self._total, self._count, self._metrics = self._now_s, None, 0, {}
+        self._state, _ = machine.begin(facts, at_s=self._now_s, selection_s=self._spec.deadlines.selection_s)
+
+    def _finish_aggregating(self, state: Aggregating) -> None:
+        if self._count != state.reported or self._total is None:
+            self._apply(Failed(AbandonReason.INTERNAL))
+            return
+        index, leaf = state.facts.index, state.facts.leaf
+        self._faults(FaultPoint.AFTER_COLLECTION, index)
+        seal = self._seal(self._total, leaf)
+        if not self._charge(state, seal):
+            return
+        noise = self._noise.through(leaf)
+        self._faults(FaultPoint.AFTER_NOISE, index)
+        following = outcome.apply_update(
+            summed=self._mechanism.decode(self._total + noise),
+            denominator=self._mechanism.denominator(self._count),
+            parameters=self._model.parameters,
+            optimizer=self._optimizer,
+            state=self._model.optimizer,
+        )
+        self._faults(FaultPoint.BEFORE_COMMIT, index)
+        self._commit(state, following)
+        self._faults(FaultPoint.BEFORE_PUBLISH, index)
+
+    def _charge(self, state: Aggregating, seal: str) -> bool:
+        """Commits the charge; False if the round had to be abandoned. A charge that a crash left behind stands for the same sum only."""
+        facts = state.facts
+        interrupted, self._interrupted = self._interrupted, None
+        if interrupted is not None:
+            self._apply(Charged())
+            if not hmac.compare_digest(interrupted.sum_seal or "", seal):
+                self._apply(Failed(AbandonReason.INTERRUPTED))
+                return False
+            return True
+        self._faults(FaultPoint.BEFORE_CHARGE, facts.index)
+        entry = entries.round_charged(
+            population=self._spec.population,
+            run=self._run.id,
+            round_index=facts.index,
+            leaf=facts.leaf,
+            event=self._mechanism.event(facts.leaf + 1),
+            floor=facts.minimum_reports,
+        )
+        self._store.charge(run=self._run.id, round_index=facts.index, leaf=facts.leaf, entry=entry, sum_seal=seal)
+        self._apply(Charged())
+        self._faults(FaultPoint.AFTER_CHARGE, facts.index)
+        return True
+
+    def _commit(self, state: Aggregating, following: outcome.NextModel) -> None:
+        facts = state.facts
+        digest = parameters_digest(blobs.pack_parameters(following.parameters))
+        model = StoredModel(
+            run=self._run.id,
+            round=facts.index + 1,
+            digest=digest,
+            parameters=following.parameters,
+            optimizer=following.optimizer,
+            entry=None,
+        )
+        entry = entries.round_committed(
+            population=self._spec.population,
+            run=self._run.id,
+            round_index=facts.index,
+            leaf=facts.leaf,
+            event=self._mechanism.event(facts.leaf + 1),
+            reported=self._count,
+            model_digest=digest,
+        )
+        self._metrics = {name: value / self._count for name, value in self._metrics.items()}
+        self._metrics["update_norm"] = following.update_norm
+        self._store.commit_round(
+            run=self._run.id,
+            round_index=facts.index,
+            entry=entry,
+            model=model,
+            reported=self._count,
+            facts=self._metrics,
+            final=facts.leaf + 1 >= self._spec.rounds,
+        )
+        self._apply(Committed())
+        self._faults(FaultPoint.AFTER_COMMIT, facts.index)
+        self._model, self._barren = model, 0
+        self._next_round, self._next_leaf = facts.index + 1, facts.leaf + 1
+
+    def _record_abandoned(self, state: Abandoned) -> None:
+        facts = state.facts
+        entry = entries.round_abandoned(
+            population=self._spec.population,
+            run=self._run.id,
+            round_index=facts.index,
+            leaf=facts.leaf,
+            reason=state.reason.value,
+            leaf_used=state.leaf_used,
+        )
+        self._store.abandon_round(
+            run=self._run.id,
+            round_index=facts.index,
+            leaf=facts.leaf,
+            entry=entry,
+            reason=state.reason.value,
+            leaf_used=state.leaf_used,
+            facts={},
+        )
+        self._barren += 1
+        self._next_round, self._next_leaf = facts.index + 1, facts.leaf + int(state.leaf_used)
+
+    def _seal(self, total: NDArray[np.int64], leaf: int) -> str:
+        """A keyed hash that binds a charge to the sum it was made for, and tells nothing of the sum without the key."""
+        seal = hmac.new(self._key.secret, b"tutti sum seal\x00" + leaf.to_bytes(8, "big"), hashlib.sha256)
+        seal.update(np.ascontiguousarray(total).data)
+        return seal.hexdigest()
+
+    def _apply(self, event: Event) -> None:
+        if self._state is None:
+            raise ValueError(f"{type(event).__name__} before the first round")
+        if isinstance(event, CheckedIn | DeadlinePassed | Configured | Reported):
+            self._now_s = max(self._now_s, event.at_s)
+        self._state, _ = machine.step(self._state, event)
+
+    def _facts(self) -> RoundFacts:
+        if self._state is None:
+            raise ValueError("no round has begun")
+        return self._state.facts
+
+    def _reported(self) -> int:
+        return self._state.reported if isinstance(self._state, Collecting | Aggregating) else 0
+
+    def _round_facts(self) -> Mapping[str, Any]:
+        state = self._state
+        if isinstance(state, Abandoned):
+            return {"round": state.facts.index, "leaf": state.facts.leaf, "state": "abandoned", "reason": state.reason.value}
+        facts = self._facts()
+        return {"round": facts.index, "leaf": facts.leaf, "state": "committed", "reported": self._count, **self._metrics}
+
+
+def _charged_without_outcome(history: list[Round]) -> Round | None:
+    return history[-1] if history and history[-1].outcome_entry is None else None
+
+
+def _last_released_leaf(history: list[Round]) -> int:
+    return max((row.leaf for row in history if row.state == "committed"), default=-1)

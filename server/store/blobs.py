@@ -1,0 +1,28 @@
+"""Arrays as bytes: parameters as raw little-endian float32, optimiser state as safetensors."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import numpy as safetensors
+
+
+def pack_parameters(parameters: NDArray[np.float32]) -> bytes:
+    """Little-endian float32 bytes of a vector of shape (d,)."""
+    return np.ascontiguousarray(parameters, dtype="<f4").tobytes()
+
+
+def unpack_parameters(blob: bytes) -> NDArray[np.float32]:
+    """The vector that `pack_parameters` wrote."""
+    return np.frombuffer(blob, dtype="<f4").astype(np.float32)
+
+
+def pack_state(state: Mapping[str, NDArray[Any]]) -> bytes:
+    """Named arrays as safetensors; the same state gives the same bytes."""
+    return safetensors.save({name: np.ascontiguousarray(array) for name, array in sorted(state.items())})
+
+
+def unpack_state(blob: bytes) -> dict[str, NDArray[Any]]:
+    """The arrays that `pack_state` wrote."""
+    return safetensors.load(blob)

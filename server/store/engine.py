@@ -1,0 +1,55 @@
+"""Opens the database: one URL for SQLite and PostgreSQL, and the one transaction helper."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+
+def database_url(store: str) -> str:
+    """The SQLAlchemy URL of `--store`: a database URL as it is, or a directory that holds `tutti.db`.
+
+    >>> database_url("postgresql+psycopg://db/tutti")
+    'postgresql+psycopg://db/tutti'
+    """
+    if "://" in store:
+        return store
+    directory = Path(store).absolute()
+    directory.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{directory / 'tutti.db'}"
+
+
+def open_engine(url: str) -> Engine:
+    """An engine whose transactions take the write lock when they begin, so that two appends never see the same tree head."""
+    engine = create_engine(url)
+    if make_url(url).get_backend_name() == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # SQLAlchemy says BEGIN, not the driver
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_immediate(connection: Any) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class Transactions:
+    """Makes sessions; every use of the database is one `with transactions.begin(purpose) as session`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._sessions = sessionmaker(engine, expire_on_commit=False)
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        """Commits when the block ends, rolls back when it raises."""
+        with self._sessions.begin() as session:
+            yield session

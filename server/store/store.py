@@ -1,0 +1,252 @@
+"""The store: every change is one transaction, and every change that has a privacy cost carries its ledger entry in the same one."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from contract import canonical, task
+from contract.clock import wall_time
+from contract.errors import ErrorCode, TuttiError
+from contract.task import TaskSpec
+from privacy.ledger import merkle
+from server.store import blobs
+from server.store.engine import Transactions, database_url, open_engine
+from server.store.tables import Base, LedgerEntryRow, ModelRow, RoundRow, RunRow, TreeHeadRow
+from server.store.values import Entry, Round, Run, RunState, StoredModel
+
+KEEP_LAST = 3
+KEEP_EVERY = 100
+
+
+class Store:
+    """All that a server remembers between rounds. Nothing of a round is here before it is fully aggregated."""
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    @classmethod
+    def open(cls, store: str) -> "Store":
+        """The store at a directory or database URL, made if there is none.
+
+        Raises:
+          TuttiError: SCHEMA_MISMATCH if it was written with another schema.
+        """
+        engine = open_engine(database_url(store))
+        Base.metadata.create_all(engine)
+        return cls(Transactions(engine))
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self._transactions.engine.dispose()
+
+    # -- runs ------------------------------------------------------------------------------------------------------------------
+
+    def next_run_id(self, spec: TaskSpec) -> tuple[str, int]:
+        """The id and ordinal that the next run of this task gets."""
+        with self._transactions.begin() as session:
+            ordinal = session.scalar(select(func.count()).select_from(RunRow).where(RunRow.task_digest == spec.digest)) or 0
+        return run_id(spec, ordinal), ordinal
+
+    def register_run(
+        self, *, spec: TaskSpec, ordinal: int, settings: Mapping[str, Any], entry: bytes, start: StoredModel, noise_key_id: str | None
+    ) -> Run:
+        """Writes the run, its start and its ledger entry."""
+        row = RunRow(
+            id=run_id(spec, ordinal),
+            task_name=spec.name,
+            task_digest=spec.digest,
+            ordinal=ordinal,
+            population=spec.population,
+            spec=json.dumps(task.to_mapping(spec)),
+            settings=json.dumps(dict(settings)),
+            state=RunState.RUNNING.value,
+            next_round=0,
+            next_leaf=0,
+            attempts=0,
+            noise_key_id=noise_key_id,
+            created_at=wall_time().isoformat(timespec="seconds"),
+        )
+        with self._transactions.begin() as session:
+            session.add(row)
+            session.flush()
+            _append(session, entry)
+            session.add(_model_row(start, entry=None))
+        return _run(row)
+
+    def runs(self) -> list[Run]:
+        """All runs, the oldest first."""
+        with self._transactions.begin() as session:
+            return [_run(row) for row in session.scalars(select(RunRow).order_by(RunRow.created_at, RunRow.ordinal, RunRow.id))]
+
+    def run(self, name: str) -> Run:
+        """The run named by id, prefix or `latest`.
+
+        Raises:
+          TuttiError: NOT_FOUND if there is none or the prefix is not unique.
+        """
+        runs = self.runs()
+        found = runs[-1:] if name == "latest" else [run for run in runs if run.id.startswith(name)]
+        if len(found) != 1 or not name:
+            many = f"{len(found)} runs start with" if found else "no run starts with"
+            raise TuttiError(ErrorCode.NOT_FOUND, f"{many} {name!r}")
+        return found[0]
+
+    def set_run_state(self, run: str, state: RunState) -> None:
+        """Pauses, resumes, ends a run."""
+        with self._transactions.begin() as session:
+            session.get_one(RunRow, run).state = state.value
+
+    # -- rounds ----------------------------------------------------------------------------------------------------------------
+
+    def charge(self, *, run: str, round_index: int, leaf: int, entry: bytes, sum_seal: str | None) -> int:
+        """Commits the worst case of a round; returns the entry's index. Nothing may be revealed before this returns."""
+        with self._transactions.begin() as session:
+            index = _append(session, entry)
+            session.add(
+                RoundRow(
+                    run=run, index=round_index, leaf=leaf, state="charged", reason=None, reported=0, sum_seal=sum_seal,
+                    charge_entry=index, outcome_entry=None, model_digest=None, facts="{}",
+                )
+            )  # fmt: skip
+        return index
+
+    def commit_round(
+        self, *, run: str, round_index: int, entry: bytes, model: StoredModel, reported: int, facts: Mapping[str, Any], final: bool
+    ) -> int:
+        """Entry, model and the run's position in one transaction; returns the entry's index."""
+        with self._transactions.begin() as session:
+            index = _append(session, entry)
+            row = session.get_one(RoundRow, (run, round_index))
+            row.state, row.reported, row.outcome_entry, row.model_digest = "committed", reported, index, model.digest
+            row.facts = json.dumps(dict(facts))
+            session.add(_model_row(model, entry=index))
+            owner = session.get_one(RunRow, run)
+            owner.next_round, owner.next_leaf = round_index + 1, row.leaf + 1
+            owner.attempts += 1
+            if final:
+                owner.state = RunState.COMPLETED.value
+            _prune_models(session, run, model.round)
+        return index
+
+    def abandon_round(
+        self, *, run: str, round_index: int, leaf: int, entry: bytes, reason: str, leaf_used: bool, facts: Mapping[str, Any]
+    ) -> int:
+        """Records a round without a model; a leaf that was charged is used up."""
+        with self._transactions.begin() as session:
+            index = _append(session, entry)
+            row = session.get(RoundRow, (run, round_index))
+            if row is None:
+                row = RoundRow(run=run, index=round_index, leaf=leaf, reported=0, sum_seal=None, charge_entry=None, model_digest=None)
+                session.add(row)
+            row.state, row.reason, row.outcome_entry, row.facts = "abandoned", reason, index, json.dumps(dict(facts))
+            owner = session.get_one(RunRow, run)
+            owner.next_round, owner.next_leaf = round_index + 1, leaf + int(leaf_used)
+            owner.attempts += 1
+        return index
+
+    def rounds(self, run: str) -> list[Round]:
+        """The rounds of a run that are on the record, in order."""
+        with self._transactions.begin() as session:
+            return [_round(row) for row in session.scalars(select(RoundRow).where(RoundRow.run == run).order_by(RoundRow.index))]
+
+    # -- models ----------------------------------------------------------------------------------------------------------------
+
+    def model(self, run: str, round_count: int | None = None) -> StoredModel:
+        """The parameters after `round_count` rounds, or the newest.
+
+        Raises:
+          TuttiError: NOT_FOUND if this one was not kept.
+        """
+        query = select(ModelRow).where(ModelRow.run == run).order_by(ModelRow.round.desc()).limit(1)
+        if round_count is not None:
+            query = query.where(ModelRow.round == round_count)
+        with self._transactions.begin() as session:
+            row = session.scalar(query)
+        if row is None:
+            raise TuttiError(ErrorCode.NOT_FOUND, f"run {run[:12]} has kept no model of round {round_count}")
+        return StoredModel(
+            run=row.run, round=row.round, digest=row.digest, parameters=blobs.unpack_parameters(row.parameters),
+            optimizer=blobs.unpack_state(row.optimizer), entry=row.entry,
+        )  # fmt: skip
+
+    # -- ledger ----------------------------------------------------------------------------------------------------------------
+
+    def entries(self, *, run: str | None = None, start: int = 0, limit: int | None = None) -> Iterator[Entry]:
+        """Entries from index `start`, in order."""
+        query = select(LedgerEntryRow).where(LedgerEntryRow.index >= start).order_by(LedgerEntryRow.index)
+        if run is not None:
+            query = query.where(LedgerEntryRow.run == run)
+        with self._transactions.begin() as session:
+            rows = session.scalars(query.limit(limit)).all()
+        return (Entry(index=row.index, kind=row.kind, body=row.body) for row in rows)
+
+    def tree_head(self) -> merkle.Frontier:
+        """The tree over all entries."""
+        with self._transactions.begin() as session:
+            return _frontier(session.get(TreeHeadRow, 0))
+
+
+def run_id(spec: TaskSpec, ordinal: int) -> str:
+    """The hash of the task's digest and the run's ordinal for that task, hex."""
+    return canonical.digest({"task": spec.digest, "ordinal": ordinal})
+
+
+def parameters_digest(parameters: bytes) -> str:
+    """Hex SHA-256 of a model's little-endian float32 bytes."""
+    return hashlib.sha256(parameters).hexdigest()
+
+
+def _append(session: Session, body: bytes) -> int:
+    head = session.get(TreeHeadRow, 0, with_for_update=True)
+    tree = _frontier(head)
+    facts = json.loads(body)
+    leaf = merkle.leaf_hash(body)
+    session.add(
+        LedgerEntryRow(
+            index=tree.size, kind=facts["kind"], population=facts["population"], run=facts.get("run"), leaf_hash=leaf, body=body
+        )
+    )
+    after = tree.append(leaf)
+    if head is None:
+        head = TreeHeadRow(id=0)
+        session.add(head)
+    head.size, head.peaks = after.size, b"".join(after.peaks)
+    return tree.size
+
+
+def _frontier(head: TreeHeadRow | None) -> merkle.Frontier:
+    if head is None:
+        return merkle.Frontier()
+    return merkle.Frontier(head.size, tuple(head.peaks[i : i + 32] for i in range(0, len(head.peaks), 32)))
+
+
+def _model_row(model: StoredModel, *, entry: int | None) -> ModelRow:
+    return ModelRow(
+        run=model.run, round=model.round, digest=model.digest, parameters=blobs.pack_parameters(model.parameters),
+        optimizer=blobs.pack_state(model.optimizer), entry=entry,
+    )  # fmt: skip
+
+
+def _prune_models(session: Session, run: str, newest: int) -> None:
+    old = select(ModelRow.round).where(ModelRow.run == run, ModelRow.round <= newest - KEEP_LAST)
+    doomed = [number for number in session.scalars(old) if number % KEEP_EVERY and number != 0]
+    session.execute(delete(ModelRow).where(ModelRow.run == run, ModelRow.round.in_(doomed)))
+
+
+def _run(row: RunRow) -> Run:
+    return Run(
+        id=row.id, spec=task.parse_mapping(json.loads(row.spec)), ordinal=row.ordinal, settings=json.loads(row.settings),
+        state=RunState(row.state), next_round=row.next_round, next_leaf=row.next_leaf, attempts=row.attempts,
+        noise_key_id=row.noise_key_id, created_at=row.created_at,
+    )  # fmt: skip
+
+
+def _round(row: RoundRow) -> Round:
+    return Round(
+        run=row.run, index=row.index, leaf=row.leaf, state=row.state, reason=row.reason, reported=row.reported, sum_seal=row.sum_seal,
+        charge_entry=row.charge_entry, outcome_entry=row.outcome_entry, model_digest=row.model_digest, facts=json.loads(row.facts),
+    )  # fmt: skip
