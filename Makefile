@@ -36,7 +36,7 @@ $(filter /%,$(UV)): # an installed uv is what it is
 
 # `--inexact` leaves extras (Ray, an accelerator) that somebody added by hand.
 .venv/.synced: pyproject.toml uv.lock | $(UV)
-	@$(UV) sync --frozen --inexact
+	@$(UV) sync --quiet --frozen --inexact
 	@touch $@
 
 .PHONY: sync

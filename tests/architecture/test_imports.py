@@ -1,0 +1,59 @@
+"""The table of who may import whom, and what the pure packages may stand on."""
+
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import grimp
+import pytest
+from importlinter import cli
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("contract", "privacy", "secagg", "trainer", "server", "client_sim", "protos", "tutti")
+TRAINER_MAY_USE = {"contract", "jax", "numpy", "optax"}
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph(*PACKAGES, include_external_packages=True, cache_dir=None)
+
+
+def test_import_table_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    # GIVEN the contracts of pyproject.toml, WHEN import-linter judges the tree, THEN it finds nothing.
+    status = cli.lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True, no_logo=True)
+    assert status == 0, capsys.readouterr().out
+
+
+def test_trainer_stands_on_jax_optax_and_numpy_alone(graph: grimp.ImportGraph) -> None:
+    foreign = _roots_reached(graph, "trainer") - TRAINER_MAY_USE - {"trainer"} - sys.stdlib_module_names
+    assert not foreign
+
+
+def test_what_trainer_takes_from_contract_drags_nothing_in(graph: grimp.ImportGraph) -> None:
+    # pydantic in a worker's import chain would cost every device process its start-up time.
+    taken = {target for module in _modules(graph, "trainer") for target in graph.find_modules_directly_imported_by(module)}
+    reached = {name for name in taken if name.startswith("contract")}
+    for module in sorted(reached):
+        upstream = {name.partition(".")[0] for name in graph.find_upstream_modules(module)}
+        assert upstream <= {"contract", "numpy"} | sys.stdlib_module_names, module
+
+
+def test_no_other_distribution_owns_our_names() -> None:
+    owners = packages_distributions()
+    taken = {name: set(owners.get(name, ())) - {"tutti-fl"} for name in PACKAGES}
+    assert not {name: others for name, others in taken.items() if others}
+
+
+@pytest.mark.parametrize("name", ["tests", "docs", "benchmarks", "deploy"])
+def test_folders_that_are_no_packages_stay_so(name: str) -> None:
+    # jax-privacy installs packages named `tests` and `docs`: ours must never be found in their place, nor they in ours.
+    assert not (ROOT / name / "__init__.py").exists()
+
+
+def _modules(graph: grimp.ImportGraph, package: str) -> set[str]:
+    return {package} | graph.find_descendants(package)
+
+
+def _roots_reached(graph: grimp.ImportGraph, package: str) -> set[str]:
+    direct = {target for module in _modules(graph, package) for target in graph.find_modules_directly_imported_by(module)}
+    return {name.partition(".")[0] for name in direct}

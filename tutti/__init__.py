@@ -1,0 +1,1 @@
+"""The composition root: one command line, one Python API, runs that put a server and a fleet together."""
