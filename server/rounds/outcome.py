@@ -11,12 +11,10 @@ Float32Vector = NDArray[np.float32]
 
 
 class Optimizer(Protocol):
-    """A server optimiser on flat vectors (trainer.optimizers); `gradient` is minus the mean update."""
-
-    def init(self, parameters: Float32Vector) -> Mapping[str, NDArray[Any]]: ...
+    """A server optimiser on flat vectors, as in trainer.optimizers."""
 
     def update(
-        self, gradient: Float32Vector, state: Mapping[str, NDArray[Any]], parameters: Float32Vector
+        self, mean_update: Float32Vector, state: Mapping[str, NDArray[Any]], params: Float32Vector
     ) -> tuple[Float32Vector, Mapping[str, NDArray[Any]]]: ...
 
 
@@ -46,5 +44,5 @@ def apply_update(
       denominator: the report goal under DP, so that the sensitivity of the mean does not depend on who came.
     """
     mean = (summed / denominator).astype(np.float32)
-    following, after = optimizer.update(-mean, state, parameters)
+    following, after = optimizer.update(mean, state, parameters)
     return NextModel(parameters=following, optimizer=after, update_norm=float(np.linalg.norm(mean)))

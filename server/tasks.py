@@ -1,0 +1,178 @@
+"""Everything about a task that can be refused before a run starts, and what a run needs made from it.
+
+`contract.task` checks the form; `problems` checks what needs knowledge of models, mechanisms and numbers. `tutti task check` prints
+the same list that `prepare` refuses by.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from contract import plan, task
+from contract.errors import Problem
+from contract.task import CENTRAL_MECHANISMS, DISTRIBUTED_MECHANISMS, TaskFormError, TaskSpec
+from privacy import central
+from server.mechanisms import CentralMechanism
+from trainer import Model, ServerOptimizer, server_optimizer
+from trainer.models import registry
+
+UNCLIPPED_NORM = 1000.0
+"""Without a mechanism there need be no clip; sums of integers still need a range, far beyond any sane update."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedTask:
+    """A task that can run. `spec` has its noise calibrated: `noise_multiplier` is a number wherever a mechanism is private."""
+
+    spec: TaskSpec
+    model: Model = field(repr=False)
+    mechanism: CentralMechanism
+    optimizer: ServerOptimizer = field(repr=False)
+
+
+def prepare(spec: TaskSpec) -> PreparedTask:
+    """What a run of `spec` needs.
+
+    Raises:
+      TaskFormError: with every problem that `problems` finds.
+    """
+    found = problems(spec)
+    if found:
+        raise TaskFormError(tuple(found))
+    model = _model(spec)
+    spec = calibrated(spec, dimension=model.num_parameters)
+    outputs = (plan.Output(name="delta", length=model.num_parameters, aggregated=True),)
+    return PreparedTask(
+        spec=spec,
+        model=model,
+        mechanism=CentralMechanism(
+            plan=_central_plan(spec, model.num_parameters), report_goal=spec.cohort.report_goal, outputs=outputs
+        ),
+        optimizer=server_optimizer(spec.server.optimizer, spec.server.learning_rate, spec.server.momentum),
+    )
+
+
+def problems(spec: TaskSpec) -> list[Problem]:
+    """Every fault of a task whose form is right, with the key and the cure of each."""
+    return [*_model_problems(spec), *_cohort_problems(spec), *_privacy_problems(spec), *_aggregation_problems(spec)]
+
+
+def calibrated(spec: TaskSpec, *, dimension: int) -> TaskSpec:
+    """`spec` with the noise multiplier that meets its target epsilon, if it names one."""
+    privacy = spec.privacy
+    if privacy.epsilon is None or privacy.mechanism not in CENTRAL_MECHANISMS:
+        return spec
+    multiplier = central.calibrate(
+        lambda noise_multiplier: _central_plan(
+            task.replace(spec, privacy={"noise_multiplier": noise_multiplier, "epsilon": None}), dimension
+        ).event(spec.rounds),
+        epsilon=privacy.epsilon,
+        delta=privacy.delta or 0.0,
+    )
+    return task.replace(spec, privacy={"noise_multiplier": multiplier, "epsilon": None})
+
+
+def _model(spec: TaskSpec) -> Model:
+    return registry.get(spec.model.name, **model_options(spec))
+
+
+def model_options(spec: TaskSpec) -> dict[str, str]:
+    """What the registry is told about a model besides its name."""
+    if spec.model.name.startswith("next_word"):
+        return {"vocabulary": spec.model.vocabulary}
+    if spec.model.name == "text_selection":
+        return {"trainable": spec.model.trainable} | ({"init_from": spec.model.init_from} if spec.model.init_from else {})
+    return {}
+
+
+def _central_plan(spec: TaskSpec, dimension: int) -> central.CentralPlan:
+    privacy, cohort = spec.privacy, spec.cohort
+    return central.plan(
+        mechanism=privacy.mechanism,
+        dimension=dimension,
+        clip_norm=privacy.clip_norm if privacy.clip_norm is not None else UNCLIPPED_NORM,
+        noise_multiplier=privacy.noise_multiplier or 0.0,
+        rounds=spec.rounds,
+        minimum_separation=cohort.minimum_separation,
+        max_participations=cohort.max_participations,
+        restart_every=privacy.restart_every,
+        honaker=privacy.honaker,
+    )
+
+
+def _model_problems(spec: TaskSpec) -> list[Problem]:
+    found: list[Problem] = []
+    if ":" not in spec.model.name and spec.model.name not in registry.names():
+        known = ", ".join(registry.names())
+        found.append(Problem("model.name", f"no model is called {spec.model.name!r}", f"Use one of {known}, or package.module:factory."))
+    if spec.model.init_from is not None and not Path(spec.model.init_from).is_file():
+        found.append(Problem("model.init_from", f"there is no file {spec.model.init_from}", "Give the path of a weights file."))
+    if spec.server.momentum and spec.server.optimizer != "sgd":
+        found.append(Problem("server.momentum", f"{spec.server.optimizer} has moments of its own", "Remove it, or use sgd."))
+    return found
+
+
+def _cohort_problems(spec: TaskSpec) -> list[Problem]:
+    cohort, found = spec.cohort, list[Problem]()
+    if cohort.fewest_reports > cohort.report_goal:
+        found.append(
+            Problem(
+                "cohort.minimum_reports",
+                f"{cohort.fewest_reports} reports can never be reached with a goal of {cohort.report_goal}",
+                "Lower it to the report goal or below.",
+            )
+        )
+    if spec.data.devices is not None and spec.data.devices < cohort.report_goal:
+        found.append(
+            Problem("data.devices", f"{spec.data.devices} devices cannot fill {cohort.report_goal} reports", "Simulate more devices.")
+        )
+    return found
+
+
+def _privacy_problems(spec: TaskSpec) -> list[Problem]:
+    privacy, found = spec.privacy, list[Problem]()
+    if privacy.mechanism == "none":
+        if privacy.epsilon is not None or privacy.noise_multiplier:
+            found.append(Problem("privacy.mechanism", "none adds no noise, so it can meet no target", "Name a mechanism."))
+        return found
+    if privacy.clip_norm is None:
+        found.append(Problem("privacy.clip_norm", "without a clip there is no sensitivity", "Add the largest L2 norm of an update."))
+    if privacy.delta is None:
+        found.append(Problem("privacy.delta", "an epsilon means nothing without its delta", "Add delta, such as 1e-6."))
+    if (privacy.epsilon is None) == (privacy.noise_multiplier is None):
+        found.append(
+            Problem(
+                "privacy.noise_multiplier",
+                "give either noise_multiplier or epsilon (from which the noise is calibrated), and not both",
+                "Keep one of the two.",
+            )
+        )
+    if privacy.restart_every is not None and privacy.mechanism != "tree":
+        found.append(Problem("privacy.restart_every", f"{privacy.mechanism} does not restart", "Remove it, or use tree."))
+    if privacy.sampling == "poisson" and privacy.mechanism != "gaussian":
+        found.append(
+            Problem("privacy.sampling", f"{privacy.mechanism} gains nothing from sampling", "Remove it, or use gaussian.")
+        )
+    return found
+
+
+def _aggregation_problems(spec: TaskSpec) -> list[Problem]:
+    found: list[Problem] = []
+    if spec.privacy.mechanism in DISTRIBUTED_MECHANISMS and not spec.aggregation.secure:
+        found.append(
+            Problem(
+                "aggregation.secure",
+                f"{spec.privacy.mechanism} adds noise on the devices, which protects the sum only if nothing but the sum is seen",
+                "Set aggregation: {secure: true}, or use a central mechanism.",
+            )
+        )
+    if spec.aggregation.secure and spec.privacy.mechanism in CENTRAL_MECHANISMS:
+        found.append(
+            Problem(
+                "privacy.mechanism",
+                f"{spec.privacy.mechanism} is noised by the server, not on the devices of a secure round",
+                "Use ddg, skellam or none with secure aggregation.",
+            )
+        )
+    if spec.aggregation.ideal and not spec.aggregation.secure:
+        found.append(Problem("aggregation.ideal", "there is no cryptography to idealise", "Set secure: true, or remove it."))
+    return found

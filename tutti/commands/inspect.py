@@ -1,0 +1,68 @@
+"""`tutti runs` and `tutti report`: what there is and what it cost."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from server.store.values import RunState
+from tutti import results, stores
+from tutti.commands.run import JsonOption, StoreOption
+from tutti.summary import print_summary
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a prefix of it, or `latest`.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    group = typer.Typer(help="List, show, pause, resume and cancel runs.", no_args_is_help=True)
+    group.command("list")(list_runs)
+    group.command("show")(show)
+    group.command("pause")(pause)
+    group.command("cancel")(cancel)
+    app.add_typer(group, name="runs")
+
+
+def list_runs(store: StoreOption = ".tutti", json_output: JsonOption = False) -> None:
+    """List all runs of a store, the newest last."""
+    with stores.opened(store) as (database, _):
+        rows = [results.run_line(database, run) for run in database.runs()]
+    if json_output:
+        typer.echo(json.dumps({"runs": rows}))
+        return
+    table = Table(box=None, header_style="dim")
+    for name in ("run", "task", "state", "rounds", "epsilon", "started"):
+        table.add_column(name)
+    for row in rows:
+        epsilon = "" if row["epsilon"] is None else f"{row['epsilon']:.3g} at {row['delta']:g}"
+        table.add_row(row["run"][:12], row["task"], row["state"], f"{row['rounds']}/{row['planned']}", epsilon, row["started"])
+    Console(highlight=False).print(table if rows else "no runs yet: start one with `tutti run TASK.yaml`")
+
+
+def show(run: RunArgument = "latest", store: StoreOption = ".tutti", json_output: JsonOption = False) -> None:
+    """Show one run: state, metrics, privacy."""
+    with stores.opened(store) as (database, _):
+        result = results.result(database, database.run(run))
+    if json_output:
+        typer.echo(json.dumps(result))
+    else:
+        print_summary(result, store=store)
+
+
+def pause(run: RunArgument, store: StoreOption = ".tutti") -> None:
+    """Ask a run to stop after the round it is in; `tutti runs resume` goes on."""
+    _set(run, store, RunState.PAUSED)
+
+
+def cancel(run: RunArgument, store: StoreOption = ".tutti") -> None:
+    """End a run for good; what it has charged stays charged, its models stay."""
+    _set(run, store, RunState.CANCELLED)
+
+
+def _set(run: str, store: str, state: RunState) -> None:
+    with stores.opened(store) as (database, _):
+        found = database.run(run)
+        database.set_run_state(found.id, state)
+    typer.echo(f"run {found.id[:12]} is {state.value}", err=True)

@@ -1,0 +1,73 @@
+"""The last page of a run: what the model learned, what it cost, where things are, what to try next."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_summary(result: Mapping[str, Any], *, store: str, task_file: Path | None = None) -> None:
+    """Prints a run's result for people."""
+    console = Console(highlight=False)
+    privacy = result["privacy"]
+    console.print()
+    for line in privacy["first_lines"]:
+        loud = line.startswith(("GUARANTEE VOID", "VIOLATED", "NO GUARANTEE"))
+        console.print(line, style="bold red" if loud else "yellow", soft_wrap=True)
+    console.print(_facts(result, privacy))
+    run = result["run"][:12]
+    option = "" if store == ".tutti" else f" --store {store}"
+    _print_files(console, result.get("files", {}))
+    console.print("\n[bold]Next[/]")
+    for command, why in _next_commands(run, option, task_file):
+        console.print(f"  [cyan]{command}[/]", soft_wrap=True)
+        console.print(f"      {why}", style="dim", soft_wrap=True)
+
+
+def _facts(result: Mapping[str, Any], privacy: Mapping[str, Any]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim", min_width=13)
+    table.add_column(overflow="fold")
+    table.add_row("run", f"{result['run'][:12]}  ({result['task']}, {result['rounds']} rounds, {result['abandoned']} abandoned)")
+    table.add_row("model", f"sha256 {result['model_digest'][:16]}...")
+    for name, value in result["metrics"].items():
+        table.add_row(name, f"{value:.4g}")
+    table.add_row("mechanism", privacy["mechanism"])
+    table.add_row("epsilon", _epsilon(privacy))
+    table.add_row("rho", "no line" if privacy["rho"] is None else f"{privacy['rho']:.4g} (zCDP)")
+    table.add_row("unit", f"{privacy['unit']}, {privacy['adjacency']} adjacency")
+    table.add_row("tier", privacy["tier"])
+    return table
+
+
+def _epsilon(privacy: Mapping[str, Any]) -> str:
+    if privacy["epsilon"] is None:
+        return "unbounded"
+    others = ", ".join(
+        f"{name} {value:.4g}" for name, value in privacy["epsilons"].items() if value is not None and name != privacy["conversion"]
+    )
+    also = f"; {others}" if others else ""
+    return f"{privacy['epsilon']:.4g} at delta {privacy['delta']:g} ({privacy['conversion']} conversion{also})"
+
+
+def _print_files(console: Console, files: Mapping[str, str]) -> None:
+    if files:
+        console.print("\n[bold]Files[/]")
+        for what, path in files.items():
+            console.print(f"  {what}: {path}", soft_wrap=True)
+
+
+def _next_commands(run: str, option: str, task_file: Path | None) -> Sequence[tuple[str, str]]:
+    small = task_file is not None and "small" in task_file.name
+    first = (
+        ("uv run tutti run deploy/tasks/next_word.yaml", "the 1.41M-parameter model of the published system")
+        if small
+        else (f"uv run tutti report {run}{option}", "the whole privacy report")
+    )
+    return (
+        first,
+        (f"uv run tutti run {task_file or 'TASK.yaml'} --data FILE.jsonl.gz", 'your own data: lines of {"client_id", "text"}'),
+        (f"uv run tutti serve{option}", "the server: REST and pages on port 7311, gRPC on 7310"),
+    )
