@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 Example: TypeAlias = Mapping[str, object]
-"""One example as the model's `featurize` reads it: `{"text": ...}`, `{"features": ..., "label": ...}` and so on."""
+"""One example as the model's `featurize` reads it: `{"text": ...}`, `{"x": ..., "y": ...}` and so on."""
 
 
 @runtime_checkable

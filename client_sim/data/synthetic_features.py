@@ -14,7 +14,7 @@ from contract.randomness import stream
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SyntheticFeatures:
-    """`num_devices` devices, whose example is `{"features": float32 (num_features,), "label": int}`.
+    """`num_devices` devices, whose example is `{"x": float32 (num_features,), "y": int}`.
 
     A class has a centre; an example is its centre plus noise plus the device's own small shift. A device's labels follow a
     Dirichlet law with concentration `skew`: the smaller, the fewer classes on one device.
@@ -50,7 +50,7 @@ class SyntheticFeatures:
         Raises:
           ValueError: if `index` is no device.
 
-        >>> SyntheticFeatures(num_devices=2, seed=0).examples(1)[0]["features"].shape
+        >>> SyntheticFeatures(num_devices=2, seed=0).examples(1)[0]["x"].shape
         (784,)
         """
         if not 0 <= index < self.num_devices:
@@ -68,7 +68,7 @@ class SyntheticFeatures:
         shift = draw.normal(0.0, 0.1, self.num_features)
         features = self._centres()[labels] + shift + draw.normal(0.0, 0.5, (count, self.num_features))
         rows = features.astype(np.float32)
-        return tuple({"features": row, "label": int(label)} for row, label in zip(rows, labels, strict=True))
+        return tuple({"x": row, "y": int(label)} for row, label in zip(rows, labels, strict=True))
 
     def _centres(self) -> npt.NDArray[np.float64]:
         # Remade on each call (0.5 ms): the value stays small enough to send to a worker.

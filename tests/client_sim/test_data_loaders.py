@@ -151,7 +151,7 @@ class TestSynthetic:
     def test_labels_are_skewed_by_device(self) -> None:
         loader = SyntheticFeatures(num_devices=200, seed=3)
         device = int(np.argmax(example_counts(loader, np.arange(200))))
-        counts = Counter(str(row["label"]) for row in loader.examples(device))
+        counts = Counter(str(row["y"]) for row in loader.examples(device))
         assert max(counts.values()) > 4 * counts.total() / loader.num_classes
 
     def test_devices_outside_the_population_are_refused(self) -> None:

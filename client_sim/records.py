@@ -1,0 +1,200 @@
+"""The devices' own participation records: they, and not the server, keep separation and cap.
+
+A record holds when it was made, the index of the last release the device took part in, and how often it did. It is charged
+before an upload starts. A server's abort gives the charge back only if the device has not sent its last chunk, since a lying
+server could otherwise refund what it goes on to read. `index` is the mechanism's leaf (`current_index` on the wire).
+"""
+
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from contract.errors import ErrorCode, TuttiError
+
+NEVER = -1
+"""`last` of a device that has not taken part."""
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS participation (
+    scope TEXT NOT NULL, device INTEGER NOT NULL, created_s REAL NOT NULL, last INTEGER NOT NULL,
+    previous INTEGER NOT NULL, participations INTEGER NOT NULL, sent INTEGER NOT NULL, PRIMARY KEY (scope, device)
+) WITHOUT ROWID
+"""
+_UPSERT = "INSERT OR REPLACE INTO participation VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+
+class ParticipationRecords:
+    """The records of all devices of one scope (a population, or a run with records of its own), in arrays.
+
+    Guarantee: between two charges of a device lie at least `minimum_separation` other indices, and a device is charged at most
+    `max_participations` times, as long as only devices that `eligible` named are charged; `charge` itself refuses an index that
+    does not lie after the last. With a `path`, a charge is on disk before `charge` returns.
+
+    Args:
+      num_devices: devices are 0..num_devices - 1.
+      path: the fleet's own SQLite file; None keeps the records in memory.
+      scope: whose records; other scopes in the same file are left alone.
+      created_s: when records that are not on file were made.
+
+    >>> records = ParticipationRecords(num_devices=3)
+    >>> records.charge(np.array([1]), 5)
+    >>> records.eligible(np.arange(3), 7, minimum_separation=2).tolist()
+    [True, False, True]
+    """
+
+    def __init__(self, *, num_devices: int, path: Path | None = None, scope: str = "", created_s: float = 0.0) -> None:
+        if num_devices < 1:
+            raise ValueError(f"num_devices must be at least 1, not {num_devices}")
+        self.num_devices = num_devices
+        self.scope = scope
+        self._created_s = np.full(num_devices, created_s)
+        self._last = np.full(num_devices, NEVER, np.int64)
+        self._previous = np.full(num_devices, NEVER, np.int64)
+        self._participations = np.zeros(num_devices, np.int64)
+        self._sent = np.zeros(num_devices, np.bool_)
+        self._database = None if path is None else _open(path)
+        if self._database is not None:
+            self._load(self._database)
+
+    def close(self) -> None:
+        """Closes the file; nothing is lost, since every change was committed."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def last(self, devices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Index of each device's last participation, NEVER if there is none; shape (n,)."""
+        return self._last[devices]
+
+    def participations(self, devices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """How often each device took part, shape (n,)."""
+        return self._participations[devices]
+
+    def eligible(
+        self,
+        devices: npt.NDArray[np.int64],
+        current_index: int,
+        *,
+        minimum_separation: int = 0,
+        max_participations: int | None = None,
+        trustworthiness_s: float = 0.0,
+        now_s: float | npt.NDArray[np.float64] = np.inf,
+    ) -> npt.NDArray[np.bool_]:
+        """Which of `devices` may take part in the release `current_index`, shape (n,).
+
+        A device may if `current_index - last - 1 >= minimum_separation`, it is below its cap, and its record is at least
+        `trustworthiness_s` old: a young or reset record knows nothing of what came before it.
+
+        Source: MinimumSeparationPolicy of google.internal.federatedcompute.v1.
+        """
+        last = self._last[devices]
+        may = (last == NEVER) | (current_index - last - 1 >= minimum_separation)
+        if max_participations is not None:
+            may &= self._participations[devices] < max_participations
+        return may & (now_s - self._created_s[devices] >= trustworthiness_s)
+
+    def charge(self, devices: npt.NDArray[np.int64], index: int) -> None:
+        """Writes down that these devices start to upload for the release `index`.
+
+        Raises:
+          ValueError: if a device is named twice, or has taken part in this release or a later one.
+        """
+        if len(np.unique(devices)) != len(devices):
+            raise ValueError("devices must be named once each")
+        late = devices[self._last[devices] >= index]
+        if len(late):
+            raise ValueError(f"device {late[0]} took part in release {self._last[late[0]]}, so not in {index} after it")
+        self._previous[devices] = self._last[devices]
+        self._last[devices] = index
+        self._participations[devices] += 1
+        self._sent[devices] = False
+        self._save(devices)
+
+    def mark_sent(self, devices: npt.NDArray[np.int64], index: int) -> None:
+        """Writes down that these devices are about to send their last chunk: from here on nothing is given back.
+
+        Raises:
+          ValueError: if a device is not charged for `index`.
+        """
+        self._require_charged(devices, index)
+        self._sent[devices] = True
+        self._save(devices)
+
+    def refund(self, devices: npt.NDArray[np.int64], index: int) -> None:
+        """Takes back the charges for `index`, after the server's abort.
+
+        Raises:
+          ValueError: if a device is not charged for `index`, or has sent its last chunk.
+        """
+        self._require_charged(devices, index)
+        sent = devices[self._sent[devices]]
+        if len(sent):
+            raise ValueError(f"device {sent[0]} has sent its last chunk: its participation stands")
+        self._last[devices] = self._previous[devices]
+        self._previous[devices] = NEVER
+        self._participations[devices] -= 1
+        # A refund cannot be had twice, whatever release the older charge was for.
+        self._sent[devices] = True
+        self._save(devices)
+
+    def reset(self, devices: npt.NDArray[np.int64], now_s: float) -> None:
+        """What a factory reset does: the record is young and knows nothing."""
+        self._created_s[devices] = now_s
+        self._last[devices] = self._previous[devices] = NEVER
+        self._participations[devices] = 0
+        self._sent[devices] = False
+        self._save(devices)
+
+    def _require_charged(self, devices: npt.NDArray[np.int64], index: int) -> None:
+        other = devices[self._last[devices] != index]
+        if len(other):
+            raise ValueError(f"device {other[0]} is not charged for release {index}")
+
+    def _load(self, database: sqlite3.Connection) -> None:
+        rows = database.execute(
+            "SELECT device, created_s, last, previous, participations, sent FROM participation WHERE scope = ? AND device < ?",
+            (self.scope, self.num_devices),
+        ).fetchall()
+        if not rows:
+            return
+        table = np.array(rows, np.float64)
+        devices = table[:, 0].astype(np.int64)
+        self._created_s[devices] = table[:, 1]
+        self._last[devices], self._previous[devices] = table[:, 2].astype(np.int64), table[:, 3].astype(np.int64)
+        self._participations[devices] = table[:, 4].astype(np.int64)
+        self._sent[devices] = table[:, 5] != 0
+
+    def _save(self, devices: npt.NDArray[np.int64]) -> None:
+        if self._database is None:
+            return
+        columns = (self._created_s, self._last, self._previous, self._participations, self._sent)
+        rows = zip(devices.tolist(), *(cast(list[float], column[devices].tolist()) for column in columns), strict=True)
+        with _transaction(self._database):
+            self._database.executemany(_UPSERT, ((self.scope, *row) for row in rows))
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        database = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute(_SCHEMA)
+    except (OSError, sqlite3.Error) as error:
+        raise TuttiError(ErrorCode.UNAVAILABLE, f"{path}: the devices' records cannot be opened: {error}") from None
+    return database
+
+
+@contextmanager
+def _transaction(database: sqlite3.Connection) -> Generator[None]:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        database.execute("ROLLBACK")
+        raise
+    database.execute("COMMIT")

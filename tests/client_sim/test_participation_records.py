@@ -1,0 +1,99 @@
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from client_sim.records import NEVER, ParticipationRecords
+
+ALL = np.arange(4)
+
+
+@given(
+    separation=st.integers(0, 6),
+    cap=st.none() | st.integers(1, 5),
+    offers=st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=80),
+)
+@settings(max_examples=60, deadline=None)
+def test_separation_and_cap_hold_whatever_the_server_offers(
+    separation: int, cap: int | None, offers: list[tuple[int, bool]]
+) -> None:
+    records = ParticipationRecords(num_devices=4)
+    taken: dict[int, list[int]] = {device: [] for device in range(4)}
+    for index, (device, refunded) in enumerate(offers):
+        chosen = np.array([device])
+        if not records.eligible(chosen, index, minimum_separation=separation, max_participations=cap)[0]:
+            continue
+        records.charge(chosen, index)
+        if refunded:
+            records.refund(chosen, index)
+        else:
+            records.mark_sent(chosen, index)
+            taken[device].append(index)
+    for indices in taken.values():
+        # s counts the rounds strictly between two participations, so j - i >= s + 1.
+        assert all(later - earlier >= separation + 1 for earlier, later in itertools.pairwise(indices))
+        assert cap is None or len(indices) <= cap
+
+
+def test_the_same_release_is_never_joined_twice() -> None:
+    records = ParticipationRecords(num_devices=4)
+    records.charge(ALL, 0)
+    assert not records.eligible(ALL, 0).any()
+    with pytest.raises(ValueError, match="took part in release 0"):
+        records.charge(ALL[:1], 0)
+
+
+def test_a_young_or_reset_record_does_not_take_part() -> None:
+    records = ParticipationRecords(num_devices=4, created_s=100.0)
+    assert not records.eligible(ALL, 3, now_s=149.0, trustworthiness_s=50.0).any()
+    assert records.eligible(ALL, 3, now_s=150.0, trustworthiness_s=50.0).all()
+    records.reset(np.array([2]), now_s=160.0)
+    assert records.eligible(ALL, 3, now_s=200.0, trustworthiness_s=50.0).tolist() == [True, True, False, True]
+
+
+def test_an_abort_before_the_last_chunk_gives_the_participation_back_once() -> None:
+    records = ParticipationRecords(num_devices=4)
+    records.charge(ALL[:1], 2)
+    records.mark_sent(ALL[:1], 2)
+    records.charge(ALL[:1], 5)
+    records.refund(ALL[:1], 5)
+    assert records.last(ALL[:1]).tolist() == [2]
+    assert records.participations(ALL).tolist() == [1, 0, 0, 0]
+    with pytest.raises(ValueError, match="is not charged for release 5"):
+        records.refund(ALL[:1], 5)
+    with pytest.raises(ValueError, match="sent its last chunk"):
+        records.refund(ALL[:1], 2)
+
+
+def test_nothing_is_given_back_after_the_last_chunk() -> None:
+    records = ParticipationRecords(num_devices=4)
+    records.charge(ALL, 2)
+    records.mark_sent(ALL[1:2], 2)
+    with pytest.raises(ValueError, match="device 1 has sent its last chunk"):
+        records.refund(ALL, 2)
+    assert records.last(ALL).tolist() == [2, 2, 2, 2]
+
+
+def test_a_device_cannot_be_charged_twice_at_once() -> None:
+    with pytest.raises(ValueError, match="once each"):
+        ParticipationRecords(num_devices=4).charge(np.array([1, 1]), 0)
+
+
+def test_records_outlive_the_process_and_scopes_are_apart(tmp_path: Path) -> None:
+    path = tmp_path / "fleet" / "records.sqlite"
+    first = ParticipationRecords(num_devices=4, path=path, scope="a", created_s=7.0)
+    first.charge(ALL[:2], 9)
+    first.mark_sent(ALL[:1], 9)
+    first.close()
+    again = ParticipationRecords(num_devices=4, path=path, scope="a", created_s=1e9)
+    other = ParticipationRecords(num_devices=4, path=path, scope="b")
+    assert again.last(ALL).tolist() == [9, 9, NEVER, NEVER]
+    assert again.eligible(ALL, 20, trustworthiness_s=5.0, now_s=100.0).tolist() == [True, True, False, False]
+    with pytest.raises(ValueError, match="sent its last chunk"):
+        again.refund(ALL[:1], 9)
+    assert other.last(ALL).tolist() == [NEVER] * 4
+    again.close()
+    other.close()
