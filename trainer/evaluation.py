@@ -25,7 +25,8 @@ def evaluate(model: Model, params: FloatVector, devices: Sequence[DeviceExamples
     measure = _compiled(model)
     totals: dict[str, float] = {}
     for first in range(0, examples.num_examples, model.arrangement.eval_rows):
-        sums = measure(tree, *padded_rows(examples, first, model.arrangement.eval_rows))
+        batch, mask = padded_rows(examples, first, model.arrangement.eval_rows)
+        sums = measure(tree, batch if model.prepare is None else model.prepare(batch, mask), mask)
         for name, value in sums.items():
             totals[name] = totals.get(name, 0.0) + float(value)
     summary = {name: np.float64(value) for name, value in totals.items()}

@@ -87,7 +87,7 @@ class LocalTrainer:
     def _step(self) -> Any:
         def step(params: Params, totals: Sums, batch: Batch, mask: Array) -> tuple[Params, Sums]:
             gradients, sums = jax.grad(self.model.loss, has_aux=True)(params, batch, mask)
-            moved = jax.tree.map(lambda p, g: p - self.learning_rate * g, params, gradients)
+            moved = {name: params[name] - self.learning_rate * gradients[name] for name in params}
             return moved, {name: totals[name] + sums[name] for name in totals}
 
         if self._lanes > 1:

@@ -21,7 +21,7 @@ Array: TypeAlias = jax.Array
 Params: TypeAlias = dict[str, jax.Array]
 Batch: TypeAlias = dict[str, jax.Array]
 Sums: TypeAlias = dict[str, jax.Array]
-"""Float32 scalars that add up over examples: `loss`, `targets` (how many were counted), and what the model makes metrics of."""
+"""Float32 scalars that add up over examples: `targets` (how many were counted) and, per metric, its sum over them."""
 Example: TypeAlias = Mapping[str, Any]
 FloatVector: TypeAlias = NDArray[np.float32]
 Loss: TypeAlias = Callable[[Params, Batch, Array], tuple[Array, Sums]]
@@ -88,12 +88,10 @@ class Arrangement:
     eval_rows: int = 64
 
 
-def mean_and_totals(sums: Sums) -> dict[str, float]:
-    """The default of `Model.summarise`: `loss` and `accuracy` as means over the counted targets, and `targets`."""
+def means(sums: Sums) -> dict[str, float]:
+    """The default of `Model.summarise`: every sum over the number of targets, and that number as `targets`."""
     targets = float(sums["targets"])
-    means = {name: float(value) / max(targets, 1.0) for name, value in sums.items() if name not in ("targets", "correct")}
-    accuracy = {"accuracy": float(sums["correct"]) / max(targets, 1.0)} if "correct" in sums else {}
-    return {**means, **accuracy, "targets": targets}
+    return {**{name: float(value) / max(targets, 1.0) for name, value in sums.items()}, "targets": targets}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -109,7 +107,8 @@ class Model:
         differentiable scalar that is 0 when nothing is counted; and its `Sums`.
       measure: the same arguments -> the `Sums` of evaluation; `loss`'s own unless given.
       summarise: `Sums` over any number of examples -> metrics.
-      prepare: NumPy (batch, mask) of one lane -> the batch to train on; a chance to leave out what is padding.
+      prepare: NumPy (batch, mask) -> another batch that `loss` and `measure` take, used where shapes may differ from batch to
+        batch: with one lane, and in evaluation; a chance to leave out what is padding.
       arrangement: how it trains on a CPU core.
     """
 
@@ -119,7 +118,7 @@ class Model:
     featurize: Callable[[Sequence[Example]], DeviceExamples] = field(repr=False)
     loss: Loss = field(repr=False)
     measure: Callable[[Params, Batch, Array], Sums] | None = field(default=None, repr=False)
-    summarise: Callable[[Sums], dict[str, float]] = field(default=mean_and_totals, repr=False)
+    summarise: Callable[[Sums], dict[str, float]] = field(default=means, repr=False)
     prepare: Callable[[dict[str, NDArray[Any]], FloatVector], dict[str, NDArray[Any]]] | None = field(default=None, repr=False)
     arrangement: Arrangement = field(default_factory=Arrangement)
 

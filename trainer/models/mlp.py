@@ -66,4 +66,4 @@ def _loss(params: Params, batch: Batch, mask: Array) -> tuple[Array, Sums]:
     loss = -jnp.sum(picked * mask)
     targets = jnp.sum(mask)
     correct = jnp.sum(mask * (jnp.argmax(logits, axis=1) == batch["y"]))
-    return loss / jnp.maximum(targets, 1.0), {"loss": loss, "targets": targets, "correct": correct}
+    return loss / jnp.maximum(targets, 1.0), {"loss": loss, "targets": targets, "accuracy": correct}

@@ -6,9 +6,13 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from trainer.model import Model
-from trainer.models import mlp
+from trainer.models import mlp, next_word
 
-_FACTORIES: dict[str, Callable[..., Model]] = {"mlp": mlp.build}
+_FACTORIES: dict[str, Callable[..., Model]] = {
+    "mlp": mlp.build,
+    "next_word": next_word.build,
+    "next_word_small": next_word.build_small,
+}
 
 
 def names() -> tuple[str, ...]:
@@ -32,7 +36,7 @@ def get(name: str, **options: Any) -> Model:
     54270
     >>> get("nothing")
     Traceback (most recent call last):
-    ValueError: no model is called 'nothing'; known are mlp and package.module:factory
+    ValueError: no model is called 'nothing'; known are mlp, ... and package.module:factory
     """
     try:
         return _cached(name, tuple(sorted(options.items())))
@@ -51,7 +55,7 @@ def _build(name: str, options: dict[str, Any]) -> Model:
         raise ValueError(f"no model is called {name!r}; known are {', '.join(names())} and package.module:factory")
     model = factory(**options)
     if not isinstance(cast(object, model), Model):
-        raise ValueError(f"{name!r} must give a trainer.Model, not {type(model).__name__}")  # noqa: TRY004 it is the name that is wrong
+        raise ValueError(f"{name!r} must give a trainer.Model, not {type(model).__name__}")
     return model
 
 
@@ -62,5 +66,5 @@ def _imported(path: str) -> Callable[..., Model]:
     except (ImportError, AttributeError) as error:
         raise ValueError(f"model factory {path!r} cannot be imported: {error}") from error
     if not callable(factory):
-        raise ValueError(f"model factory {path!r} cannot be called")  # noqa: TRY004 it is the path that is wrong
+        raise ValueError(f"model factory {path!r} cannot be called")
     return cast(Callable[..., Model], factory)
