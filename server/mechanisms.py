@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from contract import plan, task
 from contract.canonical import Json
 from contract.task import TaskSpec
-from privacy import central
+from privacy import central, events
 
 
 class LeafNoise:
@@ -48,7 +48,7 @@ class CentralMechanism:
 
     def event(self, leaves: int) -> dict[str, Json]:
         """The cumulative event through `leaves` releases, as it stands in entries."""
-        return self.plan.event(leaves).to_json()
+        return events.to_json(self.plan.event(leaves))
 
     def decode(self, total: NDArray[np.int64]) -> NDArray[np.float64]:
         """Grid units to the units of the parameters."""

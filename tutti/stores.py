@@ -1,6 +1,6 @@
 """Opens `--store`: the database and the directory of key files beside it."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from server.store.store import Store
 
 
 @contextmanager
-def opened(store: str) -> Iterator[tuple[Store, KeyDirectory]]:
+def opened(store: str) -> Generator[tuple[Store, KeyDirectory]]:
     """The store and its key directory, closed at the end.
 
     Raises:

@@ -1,5 +1,5 @@
 """What a run, a model or a population has cost, recomputed from ledger entries and said in the words of the checklist."""
 
-from privacy.report.summary import PrivacySummary, summarize
+from privacy.report.summary import PrivacySummary, price_of, summarize
 
-__all__ = ["PrivacySummary", "summarize"]
+__all__ = ["PrivacySummary", "price_of", "summarize"]

@@ -1,7 +1,7 @@
 """The few lines that come first: mechanism, rho, epsilon with its delta and conversion, unit, adjacency, tier, and what is not covered."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,20 +61,27 @@ def summarize(bodies: Sequence[bytes], *, violated: Sequence[str] = ()) -> Priva
     task = registered["task"]
     delta = float(task["privacy"]["delta"]) if task["privacy"]["delta"] else None
     seeded, not_covered = registered["seeded"], registered["facts"]["not_covered"]
-    event = events.from_json(charges[-1]["event"]) if charges else None
-    price = accounting.price([event], delta=delta) if event is not None and delta is not None else None
+    price = price_of(charges[-1]["event"] if charges else None, delta)
     return PrivacySummary(
         mechanism=task["privacy"]["mechanism"],
         rho=price.rho if price else None,
         epsilon=price.epsilon if price else None,
         delta=delta,
         conversion=price.conversion if price else None,
-        epsilons=price.epsilons if price else {"generic": None, "exact": None},
+        epsilons=dict(price.epsilons) if price else {"generic": None, "exact": None},
         unit=registered["facts"]["unit"],
         adjacency=registered["facts"]["adjacency"],
         tier=tier(price.epsilon if price else None),
         first_lines=tuple(_first_lines(seeded=seeded, violated=violated, not_covered=not_covered, private=price is not None)),
     )
+
+
+def price_of(event: Mapping[str, Any] | None, delta: float | None) -> accounting.Price | None:
+    """The price of an event as an entry holds it; None where nothing is promised."""
+    if event is None or delta is None:
+        return None
+    priced = accounting.price(events.from_json(event), delta)
+    return priced if priced.bounded else None
 
 
 def tier(epsilon: float | None) -> str:

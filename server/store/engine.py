@@ -1,6 +1,6 @@
 """Opens the database: one URL for SQLite and PostgreSQL, and the one transaction helper."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class Transactions:
         self._sessions = sessionmaker(engine, expire_on_commit=False)
 
     @contextmanager
-    def begin(self) -> Iterator[Session]:
+    def begin(self) -> Generator[Session]:
         """Commits when the block ends, rolls back when it raises."""
         with self._sessions.begin() as session:
             yield session

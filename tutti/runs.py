@@ -1,0 +1,181 @@
+"""Puts a server and a fleet together for one run. `tutti.run` is also the Python interface."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from client_sim.data import open_loader
+from client_sim.data.loader import Loader
+from contract import task
+from contract.errors import ErrorCode, TuttiError
+from contract.task import TaskSpec
+from privacy.report import price_of
+from server import registration, tasks
+from server.faults import FaultHook, no_faults
+from server.keys import KeyDirectory
+from server.registration import RunSettings
+from server.store.store import Store
+from server.store.values import Run, RunState
+from server.tasks import PreparedTask
+from tutti import results, simulation, stores
+from tutti.evaluation import HeldOut
+
+
+class Progress(Protocol):
+    """Who watches a run."""
+
+    def started(self, *, committed: int, note: str) -> None: ...
+
+    def round_ended(self, facts: Mapping[str, Any]) -> None: ...
+
+
+class Silence:
+    """Nobody watches."""
+
+    def started(self, *, committed: int, note: str) -> None:
+        """Says nothing."""
+
+    def round_ended(self, facts: Mapping[str, Any]) -> None:
+        """Says nothing."""
+
+
+def run(
+    spec: TaskSpec | Mapping[str, Any] | str | Path,
+    *,
+    data: str | Loader | None = None,
+    transport: str = "inprocess",
+    seed: int | None = None,
+    seed_noise: int | None = None,
+    workers: int | None = None,
+    store: str = ".tutti",
+    progress: Progress | None = None,
+    faults: FaultHook = no_faults,
+) -> dict[str, Any]:
+    """Trains a task on simulated devices and returns the run's object (see DESIGN, "Faces").
+
+    Args:
+      spec: a `TaskSpec`, a mapping with a task file's keys, or the path of a task file.
+      data: a path of gzipped JSON lines, or a `Loader`; the task's own source unless given.
+      transport: `inprocess` (virtual time) or `grpc` (a real server and fleet over loopback).
+      seed: fixes the simulation; noise stays fresh.
+      seed_noise: fixes noise and rounding too; the guarantee is void and the report says so.
+      workers: worker processes; one a core unless given, 0 trains in this process.
+      store: directory or database URL.
+
+    Raises:
+      TuttiError: with a code of the catalogue and what to do about it.
+    """
+    spec = _spec(spec)
+    if isinstance(data, str):
+        spec = task.replace(spec, data={"source": data})
+    prepared = tasks.prepare(spec)
+    loader = open_loader(prepared.spec.data, model=prepared.spec.model.name) if data is None or isinstance(data, str) else data
+    settings = RunSettings(
+        seed=seed, noise_seed=seed_noise, transport=transport, data=prepared.spec.data.source, data_digest=loader.digest
+    )
+    with stores.opened(store) as (database, keys):
+        registered = registration.register(
+            store=database,
+            keys=keys,
+            prepared=prepared,
+            settings=settings,
+            not_covered=not_covered(prepared.spec),
+            start=prepared.model.init(0),
+        )
+        return play(
+            database, keys, registered, prepared, loader, workers=workers, progress=progress or Silence(), faults=faults,
+            directory=stores.directory(store),
+        )  # fmt: skip
+
+
+def resume(
+    name: str,
+    *,
+    data: Loader | None = None,
+    workers: int | None = None,
+    store: str = ".tutti",
+    progress: Progress | None = None,
+    faults: FaultHook = no_faults,
+) -> dict[str, Any]:
+    """Goes on with a run that was stopped, paused or killed; a completed run is returned as it is.
+
+    Raises:
+      TuttiError: RUN_STATE if the run was cancelled, its key is gone, or its data has changed.
+    """
+    with stores.opened(store) as (database, keys):
+        found = database.run(name)
+        if found.state is RunState.COMPLETED:
+            return results.result(database, found)
+        if found.state is RunState.CANCELLED:
+            raise TuttiError(ErrorCode.RUN_STATE, f"run {found.id[:12]} was cancelled")
+        prepared = tasks.prepare(found.spec)
+        loader = data if data is not None else open_loader(found.spec.data, model=found.spec.model.name)
+        if loader.digest != found.settings["data_digest"]:
+            raise TuttiError(ErrorCode.RUN_STATE, f"the data of run {found.id[:12]} is not what it was when the run began")
+        database.set_run_state(found.id, RunState.RUNNING)
+        return play(
+            database, keys, found, prepared, loader, workers=workers, progress=progress or Silence(), faults=faults,
+            directory=stores.directory(store),
+        )  # fmt: skip
+
+
+def play(
+    database: Store,
+    keys: KeyDirectory,
+    registered: Run,
+    prepared: PreparedTask,
+    loader: Loader,
+    *,
+    workers: int | None,
+    progress: Progress,
+    faults: FaultHook,
+    directory: Path,
+) -> dict[str, Any]:
+    """Plays the rounds that are left of a registered run."""
+    began = time.monotonic()
+    progress.started(committed=registered.next_leaf, note=projected(prepared, registered.id))
+    held_out = HeldOut.of(prepared.model, loader)
+    for facts in simulation.rounds(
+        database, keys, registered, prepared, loader, workers=workers, faults=faults, directory=directory
+    ):
+        shown = {**facts, **_so_far(prepared, facts)}
+        progress.round_ended(shown)
+        if database.run(registered.id).state in (RunState.PAUSED, RunState.CANCELLED):
+            break
+    finished = database.run(registered.id)
+    if finished.state in (RunState.COMPLETED, RunState.CANCELLED):
+        keys.destroy(finished.id)
+    result = results.result(database, finished, seconds=time.monotonic() - began)
+    result["metrics"] |= held_out.measure(database.model(finished.id).parameters)
+    return result
+
+
+def not_covered(spec: TaskSpec) -> list[str]:
+    """Accesses to the devices' data that the noised sums do not cover."""
+    found = ["the simulator's own metrics and held-out accuracy, which a deployment would not have"]
+    if spec.model.vocabulary == "data":
+        found.append("a vocabulary drawn from the devices' text")
+    if spec.privacy.mechanism != "none":
+        found.append("hyperparameters, unless they were chosen on public data")
+    return found
+
+
+def projected(prepared: PreparedTask, run: str) -> str:
+    """What all rounds of a run would cost, in a line."""
+    spec = prepared.spec
+    cost = price_of(prepared.mechanism.event(spec.rounds), spec.privacy.delta)
+    if cost is None:
+        return f"run {run[:12]}: no privacy mechanism, epsilon is unbounded"
+    return f"run {run[:12]}: all {spec.rounds} rounds will cost epsilon {cost.epsilon:.4g} at delta {cost.delta:g} ({cost.conversion})"
+
+
+def _so_far(prepared: PreparedTask, facts: Mapping[str, Any]) -> dict[str, Any]:
+    cost = price_of(prepared.mechanism.event(facts["leaf"] + 1), prepared.spec.privacy.delta)
+    return {} if cost is None else {"rho": cost.rho, "epsilon": cost.epsilon}
+
+
+def _spec(spec: TaskSpec | Mapping[str, Any] | str | Path) -> TaskSpec:
+    if isinstance(spec, TaskSpec):
+        return spec
+    return task.read(Path(spec)) if isinstance(spec, str | Path) else task.parse_mapping(spec)
