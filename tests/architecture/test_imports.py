@@ -1,12 +1,12 @@
 """The table of who may import whom, and what the pure packages may stand on."""
 
+import subprocess
 import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import grimp
 import pytest
-from importlinter import cli
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("contract", "privacy", "secagg", "trainer", "server", "client_sim", "protos", "tutti")
@@ -18,10 +18,11 @@ def graph() -> grimp.ImportGraph:
     return grimp.build_graph(*PACKAGES, include_external_packages=True, cache_dir=None)
 
 
-def test_import_table_holds(capsys: pytest.CaptureFixture[str]) -> None:
-    # GIVEN the contracts of pyproject.toml, WHEN import-linter judges the tree, THEN it finds nothing.
-    status = cli.lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True, no_logo=True)
-    assert status == 0, capsys.readouterr().out
+def test_import_table_holds() -> None:
+    # In a process of its own: import-linter keeps hold of the standard output that it first sees.
+    program = "from importlinter import cli; raise SystemExit(cli.lint_imports(no_cache=True, no_logo=True))"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_trainer_stands_on_jax_optax_and_numpy_alone(graph: grimp.ImportGraph) -> None:
