@@ -149,6 +149,26 @@ class ParticipationRecords:
         self._sent[devices] = False
         self._save(devices)
 
+    def snapshot(self) -> npt.NDArray[np.float64]:
+        """All records as float64 of shape (5, num_devices), for `restore`."""
+        columns = (self._created_s, self._last, self._previous, self._participations, self._sent)
+        return np.stack([column.astype(np.float64) for column in columns])
+
+    def restore(self, snapshot: npt.NDArray[np.float64]) -> None:
+        """Puts all records back to `snapshot`: only a simulation, which is stopped and resumed as a whole, may do so.
+
+        Raises:
+          ValueError: for a snapshot of another population, or records that are kept on file.
+        """
+        if snapshot.shape != (5, self.num_devices):
+            raise ValueError(
+                f"a snapshot of {self.num_devices} records has shape (5, {self.num_devices}), not {snapshot.shape}"
+            )
+        if self._database is not None:
+            raise ValueError("records on file cannot be put back: the devices behind them remember")
+        self._created_s, (self._last, self._previous, self._participations) = snapshot[0].copy(), snapshot[1:4].astype(np.int64)
+        self._sent = snapshot[4] != 0
+
     def _require_charged(self, devices: npt.NDArray[np.int64], index: int) -> None:
         other = devices[self._last[devices] != index]
         if len(other):

@@ -1,0 +1,82 @@
+"""The state of a simulated fleet at the start of each round, so that a run that was killed goes on as if it had not been."""
+
+import sqlite3
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from contract.errors import ErrorCode, TuttiError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS fleet_state (
+    run TEXT NOT NULL, round_index INTEGER NOT NULL, now_s REAL NOT NULL, wakes_s BLOB NOT NULL, records BLOB NOT NULL,
+    oracle BLOB NOT NULL,
+    PRIMARY KEY (run, round_index)
+) WITHOUT ROWID
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FleetState:
+    """The virtual time, each device's next wake-up (float64, shape (n,)) and their records (float64, shape (5, n))."""
+
+    now_s: float
+    wakes_s: npt.NDArray[np.float64] = field(repr=False)
+    records: npt.NDArray[np.float64] = field(repr=False)
+    oracle: bytes = field(default=b"", repr=False)
+
+
+class FleetJournal:
+    """Keeps the states of the last two rounds of one run in the fleet's SQLite file.
+
+    Two, because the fleet writes before the server commits: after a crash the server stands at either of them.
+
+    Raises:
+      TuttiError: UNAVAILABLE if the file cannot be opened.
+    """
+
+    def __init__(self, path: Path, *, run: str) -> None:
+        self._run = run
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(path, timeout=30.0, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise TuttiError(ErrorCode.UNAVAILABLE, f"{path}: the fleet's journal cannot be opened: {error}") from None
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._database.close()
+
+    def forget(self) -> None:
+        """Drops the run's states, once it is over."""
+        self._database.execute("DELETE FROM fleet_state WHERE run = ?", (self._run,))
+
+    def save(self, round_index: int, state: FleetState) -> None:
+        """Keeps `state` as that at the start of round `round_index`, and drops those before the round before it."""
+        row = (self._run, round_index, state.now_s, state.wakes_s.tobytes(), state.records.tobytes(), state.oracle)
+        self._database.execute("BEGIN IMMEDIATE")
+        self._database.execute("INSERT OR REPLACE INTO fleet_state VALUES (?, ?, ?, ?, ?, ?)", row)
+        self._database.execute("DELETE FROM fleet_state WHERE run = ? AND round_index < ?", (self._run, round_index - 1))
+        self._database.execute("COMMIT")
+
+    def load(self, round_index: int) -> FleetState | None:
+        """The state at the start of round `round_index`; None for the first round of a run that has no states.
+
+        Raises:
+          TuttiError: RUN_STATE if there are states, but not of this round.
+        """
+        row = self._database.execute(
+            "SELECT now_s, wakes_s, records, oracle FROM fleet_state WHERE run = ? AND round_index = ?",
+            (self._run, round_index),
+        ).fetchone()
+        if row is not None:
+            wakes_s = np.frombuffer(row[1], np.float64).copy()
+            records = np.frombuffer(row[2], np.float64).reshape(5, -1)
+            return FleetState(now_s=row[0], wakes_s=wakes_s, records=records, oracle=row[3])
+        if round_index == 0:
+            return None
+        raise TuttiError(ErrorCode.RUN_STATE, f"the fleet's journal does not hold round {round_index}: its devices are unknown")

@@ -1,0 +1,312 @@
+"""Rounds under virtual time: devices wake, check in, train and report as arrays of times, against a round server.
+
+Only updates that the server will take are trained. Nothing in here waits: a day of rounds takes as long as its training.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from client_sim.conditions import conditions_at
+from client_sim.executor import Executor, Job
+from client_sim.faults import SLOW_S, Fault, FaultKind, faulty
+from client_sim.journal import FleetJournal, FleetState
+from client_sim.oracle import ParticipationOracle
+from client_sim.population import DevicePopulation
+from client_sim.records import ParticipationRecords
+from client_sim.session_shapes import Ending, count_shapes
+from client_sim.timing import Effort, Loss, Phase, timeline
+from client_sim.wheel import WakeWheel
+from contract.randomness import uniform_by_device
+from contract.simulation import Contribution, RoundPosition, RoundWork, SimulatedServer
+
+Time = TypeVar("Time", float, npt.NDArray[np.float64])
+LONGEST_INTERVAL_S = 4 * 3600.0
+SHORTEST_INTERVAL_S = 60.0
+WORST_AVAILABILITY = 0.126
+"""Share of devices whose conditions hold at the worst hour (client_sim.conditions)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetOptions:
+    """How the simulated fleet behaves.
+
+    Args:
+      seed: of the examples' order on the devices.
+      noise_seed: see `client_sim.executor.Job`.
+      examples_per_round: most examples a device trains on, epochs included; its own number counts if smaller.
+      diurnal: whether devices wait until they are idle, charging and on an unmetered network.
+      wake_interval_s: mean time between two wake-ups of a device.
+      trustworthiness_s: age below which a record is not trusted.
+    """
+
+    seed: int
+    effort: Effort
+    noise_seed: bytes | None = field(default=None, repr=False)
+    loss: Loss = field(default_factory=Loss)
+    examples_per_round: int = 256
+    diurnal: bool = True
+    wake_interval_s: float = LONGEST_INTERVAL_S
+    trustworthiness_s: float = 0.0
+    faults: Sequence[Fault] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundTrace:
+    """What happened in one attempt at a round, for progress, charts and tests; `facts` is what the server said of it."""
+
+    position: RoundPosition
+    started_s: float
+    closed_s: float
+    cohort: int
+    accepted: int
+    shapes: Mapping[str, int]
+    metrics: Mapping[str, float]
+    """Means over the accepted devices."""
+    facts: Mapping[str, object]
+
+
+def wake_interval(population_size: int, *, cohort_target: int, selection_s: float) -> float:
+    """A mean time between wake-ups at which three times the cohort comes by within a selection window, at the worst hour.
+
+    It follows the pace steering of arXiv:1902.01046v2, section 2.3: a small population comes often, a large one seldom.
+
+    >>> wake_interval(20_000, cohort_target=260, selection_s=600.0) < wake_interval(10**7, cohort_target=260, selection_s=600.0)
+    True
+    """
+    wanted = population_size * selection_s * WORST_AVAILABILITY / (3 * max(1, cohort_target))
+    return float(np.clip(wanted, SHORTEST_INTERVAL_S, LONGEST_INTERVAL_S))
+
+
+class FleetSimulator:
+    """Drives `server` with the devices of `population`, round after round.
+
+    Args:
+      records: the devices' own; they decide who asks for a task.
+      num_examples: int64 devices of shape (n,) -> how many examples each has, int64 of shape (n,).
+      executor: who trains.
+      journal: keeps the fleet's state at the start of each round, so that a run that was stopped goes on as if it had not been.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: SimulatedServer,
+        population: DevicePopulation,
+        records: ParticipationRecords,
+        num_examples: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]],
+        executor: Executor,
+        options: FleetOptions,
+        oracle: ParticipationOracle | None = None,
+        journal: FleetJournal | None = None,
+    ) -> None:
+        if records.num_devices != population.size:
+            raise ValueError(f"{records.num_devices} records do not fit a population of {population.size}")
+        self.now_s = 0.0
+        self.oracle = oracle
+        self._server = server
+        self._population = population
+        self._records = records
+        self._num_examples = num_examples
+        self._executor = executor
+        self._options = options
+        self._journal = journal
+        self._origin_s: float | None = None
+        self._slot_s = float(np.clip(2000 * options.wake_interval_s / population.size, 0.5, 10.0))
+        first = uniform_by_device(population.seed, np.arange(population.size), "first wake") * options.wake_interval_s
+        self._wheel = WakeWheel(first, slot_s=self._slot_s)
+
+    def rounds(self) -> Iterator[RoundTrace]:
+        """Plays rounds until the server says that the run is over.
+
+        Raises:
+          TuttiError: if the journal does not hold the round at which the server stands.
+        """
+        while (position := self._server.position()) is not None:
+            if self._origin_s is None:
+                self._restore(position)
+            yield self.play(position)
+
+    def play(self, position: RoundPosition) -> RoundTrace:
+        """Plays one attempt at the round in `position`."""
+        selection = _Selection()
+        cohort, start_s = self._select(position, selection)
+        endings, closed_s, metrics = np.empty(0, np.int8), start_s, dict[str, float]()
+        work = self._server.start(self._server_time(start_s))
+        if work is not None:
+            endings, closed_s = self._collect(position, cohort, start_s)
+            accepted = cohort[endings == Ending.ACCEPTED]
+            metrics = self._contribute(work, accepted)
+            if self.oracle is not None:
+                self.oracle.observe(position.leaf, accepted)
+        self.now_s = closed_s
+        self._sleep(cohort, np.full(len(cohort), closed_s))
+        if self._journal is not None:
+            # Before the server commits: whichever round it stands at after a crash, the journal holds the fleet's state for it.
+            self._journal.save(position.round_index + 1, self._state())
+        return RoundTrace(
+            position=position,
+            started_s=start_s,
+            closed_s=closed_s,
+            cohort=len(cohort),
+            accepted=int(np.count_nonzero(endings == Ending.ACCEPTED)),
+            shapes=count_shapes(endings, turned_away=selection.turned_away, not_eligible=selection.not_eligible),
+            metrics=metrics,
+            facts=self._server.finish(self._server_time(closed_s)),
+        )
+
+    def _select(self, position: RoundPosition, selection: "_Selection") -> tuple[npt.NDArray[np.int64], float]:
+        opened_s, deadline_s = self._own_time(position.opened_s), self._own_time(position.deadline_s)
+        for devices in self._wheel.until(deadline_s):
+            times_s = self._wheel.wakes_s[devices]
+            early, late = times_s < opened_s, times_s > deadline_s
+            # The early ones came while the server was busy with the round before.
+            self._turn_away(devices[early], times_s[early], selection)
+            self._wheel.push(devices[late], times_s[late])
+            self._check_in(position, devices[~early & ~late], times_s[~early & ~late], selection)
+            if selection.num_accepted >= position.cohort_target:
+                return np.concatenate(selection.accepted), selection.last_accepted_s
+        return np.concatenate([np.empty(0, np.int64), *selection.accepted]), deadline_s
+
+    def _check_in(
+        self,
+        position: RoundPosition,
+        devices: npt.NDArray[np.int64],
+        times_s: npt.NDArray[np.float64],
+        selection: "_Selection",
+    ) -> None:
+        if self._options.diurnal:
+            ready = conditions_at(self._population, devices, times_s).hold
+            self._sleep(devices[~ready], times_s[~ready])
+            devices, times_s = devices[ready], times_s[ready]
+        eligible = self._eligible(position, devices, times_s)
+        selection.not_eligible += int(np.count_nonzero(~eligible))
+        self._sleep(devices[~eligible], times_s[~eligible])
+        devices, times_s = devices[eligible], times_s[eligible]
+        if len(devices) == 0:
+            return
+        accepted = self._server.check_in(self._server_time(times_s))
+        if accepted.any():
+            selection.accepted.append(devices[accepted])
+            selection.num_accepted += int(np.count_nonzero(accepted))
+            selection.last_accepted_s = float(times_s[accepted][-1])
+        self._turn_away(devices[~accepted], times_s[~accepted], selection)
+
+    def _eligible(
+        self, position: RoundPosition, devices: npt.NDArray[np.int64], times_s: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.bool_]:
+        eligible = self._records.eligible(
+            devices,
+            position.leaf,
+            minimum_separation=position.minimum_separation,
+            max_participations=position.max_participations,
+            trustworthiness_s=self._options.trustworthiness_s,
+            now_s=times_s,
+        )
+        greedy = faulty(self._options.faults, FaultKind.GREEDY, position.round_index, devices)
+        return eligible | (greedy & (self._records.last(devices) < position.leaf))
+
+    def _collect(
+        self, position: RoundPosition, cohort: npt.NDArray[np.int64], start_s: float
+    ) -> tuple[npt.NDArray[np.int8], float]:
+        """How each device of the cohort ends, and when the round closes; charges who starts to upload."""
+        options, index = self._options, position.round_index
+        times = timeline(
+            self._population,
+            cohort,
+            examples=np.minimum(self._num_examples(cohort), options.examples_per_round),
+            start_s=start_s,
+            draw=int(start_s * 1000),
+            effort=options.effort,
+            loss=options.loss,
+        )
+        slow = np.where(faulty(options.faults, FaultKind.SLOW, index, cohort), SLOW_S, 0.0)
+        trained_s, uploaded_s = times.trained_s + slow, times.uploaded_s + slow
+        silent = faulty(options.faults, FaultKind.SILENT, index, cohort) | faulty(
+            options.faults, FaultKind.CRASHING, index, cohort
+        )
+        lost = np.where(silent, np.int8(Phase.TRAINING), times.lost)
+        lies = faulty(options.faults, FaultKind.LYING, index, cohort)
+        starts_upload = lost >= Phase.UPLOAD
+        self._records.charge(cohort[starts_upload], position.leaf)
+        reporting = np.flatnonzero((lost == Phase.FINISHED) & ~lies)
+        reporting = reporting[np.lexsort((reporting, uploaded_s[reporting]))]
+        closed_s = self._own_time(self._server.reporting_deadline_s())
+        taken = self._server.report(self._server_time(uploaded_s[reporting]))
+        if taken.any() and int(np.count_nonzero(taken)) >= position.report_goal:
+            closed_s = float(uploaded_s[reporting[taken]][-1])
+        # The server refused to open these uploads, so no chunk was sent.
+        self._records.refund(cohort[starts_upload & (trained_s >= closed_s)], position.leaf)
+        endings = np.full(len(cohort), Ending.LATE, np.int8)
+        endings[lies] = Ending.REFUSED
+        endings[lost == Phase.DOWNLOAD] = Ending.LOST_DOWNLOADING
+        endings[lost == Phase.TRAINING] = Ending.LOST_TRAINING
+        endings[lost == Phase.UPLOAD] = Ending.LOST_UPLOADING
+        endings[reporting[taken]] = Ending.ACCEPTED
+        return endings, closed_s
+
+    def _contribute(self, work: RoundWork, accepted: npt.NDArray[np.int64]) -> dict[str, float]:
+        if len(accepted) == 0:
+            return {}
+        job = Job(
+            plan=work.plan,
+            parameters=work.parameters,
+            devices=accepted,
+            order_seed=self._options.seed,
+            noise_seed=self._options.noise_seed,
+        )
+        updates = self._executor.run(job)
+        sums = {name: float(values.sum()) for name, values in updates.metrics.items()}
+        self._server.contribute(Contribution(total=updates.total, count=updates.count, metrics=sums))
+        return {name: value / updates.count for name, value in sums.items()}
+
+    def _turn_away(self, devices: npt.NDArray[np.int64], times_s: npt.NDArray[np.float64], selection: "_Selection") -> None:
+        if len(devices) == 0:
+            return
+        selection.turned_away += len(devices)
+        window = self._server.retry_window()
+        spread = uniform_by_device(self._population.seed, devices, "retry", int(times_s[0] * 1000))
+        self._wheel.push(devices, times_s + window.minimum_s + spread * max(0.0, window.maximum_s - window.minimum_s))
+
+    def _sleep(self, devices: npt.NDArray[np.int64], times_s: npt.NDArray[np.float64]) -> None:
+        if len(devices) == 0:
+            return
+        share = uniform_by_device(self._population.seed, devices, "sleep", int(times_s[0] * 1000))
+        self._wheel.push(devices, times_s + (0.5 + share) * self._options.wake_interval_s)
+
+    def _server_time(self, times_s: Time) -> Time:
+        # A server that was started again counts from 0; the fleet goes on where it was.
+        return times_s - (self._origin_s or 0.0)
+
+    def _own_time(self, time_s: float) -> float:
+        return time_s + (self._origin_s or 0.0)
+
+    def _state(self) -> FleetState:
+        oracle = b"" if self.oracle is None else self.oracle.dump()
+        return FleetState(now_s=self.now_s, wakes_s=self._wheel.wakes_s, records=self._records.snapshot(), oracle=oracle)
+
+    def _restore(self, position: RoundPosition) -> None:
+        state = None if self._journal is None else self._journal.load(position.round_index)
+        if state is None:
+            self._origin_s = 0.0
+            return
+        self.now_s = state.now_s
+        self._origin_s = state.now_s - position.opened_s
+        self._records.restore(state.records)
+        if self.oracle is not None:
+            self.oracle.load(state.oracle)
+        self._wheel = WakeWheel(state.wakes_s, slot_s=self._slot_s)
+
+
+@dataclass(slots=True)
+class _Selection:
+    """The check-ins of one round so far."""
+
+    accepted: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    num_accepted: int = 0
+    last_accepted_s: float = 0.0
+    turned_away: int = 0
+    not_eligible: int = 0
