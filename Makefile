@@ -82,11 +82,11 @@ test-tff: $(UV) ## the TensorFlow Federated engine, in an environment of its own
 
 .PHONY: bench
 bench: sync ## cost by size, into benchmarks/RESULTS.md's tables
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(PYTHON) "$$script"; done
+	@for script in $(sort $(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(PYTHON) "$$script"; done
 
 .PHONY: bench-peers
 bench-peers: sync ## the same work by other systems, side by side
-	@for script in benchmarks/peers/[a-z]*.py; do echo "== $$script"; $(PYTHON) "$$script"; done
+	@for script in $(sort $(wildcard benchmarks/peers/[a-z]*.py)); do echo "== $$script"; $(PYTHON) "$$script"; done
 
 # Generated files -------------------------------------------------------------------------------------------------------------
 
