@@ -55,7 +55,9 @@ def run_registered(
 
 def round_charged(*, population: str, run: str, round_index: int, leaf: int, event: dict[str, Json], floor: int) -> bytes:
     """The worst case of a round, before anything of it is revealed. `event` is cumulative through this round."""
-    return _body(EntryKind.ROUND_CHARGED, population=population, run=run, round=round_index, leaf=leaf, event=event, floor=floor)
+    return _body(
+        EntryKind.ROUND_CHARGED, population=population, run=run, round=round_index, leaf=leaf, event=event, floor=floor
+    )
 
 
 def round_committed(

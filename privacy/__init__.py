@@ -1,0 +1,1 @@
+"""Mechanisms, samplers and accounting."""

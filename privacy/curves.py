@@ -1,0 +1,141 @@
+"""The Renyi curve of each kind of event, and whether it is a Gaussian's.
+
+Where the curve is a line, alpha rho, rho is all there is to know; where it is not, `rdp` gives it at any real order.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from privacy import distributed_curves, matrix_sensitivity, sampled, tree_sensitivity, zcdp
+from privacy.events import (
+    AdaptiveClipEvent,
+    BandedEvent,
+    BltEvent,
+    DistributedEvent,
+    Event,
+    GaussianEvent,
+    TreeEvent,
+    UnboundedEvent,
+)
+
+ORDERS: tuple[int, ...] = (*range(2, 257), *(2**x * 5 // 4 for x in range(8, 18)), *(2**x for x in range(9, 19)))
+"""The fixed orders at which curves that are no lines are converted."""
+
+_SMALL_ORDERS: tuple[float, ...] = tuple(1 + x / 20 for x in range(1, 181) if x % 20)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """D_alpha <= rdp(alpha) for every real alpha > 1.
+
+    Args:
+      rho: the slope where the curve is a line through 0, None elsewhere.
+      gaussian: whether the mechanism is Gaussian with mu = sqrt(2 rho), so that the exact conversion is valid.
+      rdp: the curve.
+      distance: total variation distance of all draws from the law that the curve is of.
+      real_orders: whether the curve is worth looking at between the whole orders.
+    """
+
+    rho: float | None
+    gaussian: bool
+    rdp: Callable[[float], float]
+    distance: float = 0.0
+    real_orders: bool = False
+
+
+def curve(event: Event) -> Curve:
+    """The curve of `event`.
+
+    Raises:
+      ValueError: for values that no mechanism has.
+
+    >>> curve(GaussianEvent(noise_multiplier=1.0, releases=4, minimum_separation=1)).rho
+    1.0
+    """
+    match event:
+        case UnboundedEvent():
+            return _line(math.inf, 0.0, gaussian=False)
+        case AdaptiveClipEvent():
+            return curve(event.release)
+        case DistributedEvent():
+            return Curve(
+                rho=None,
+                gaussian=False,
+                rdp=distributed_curves.rdp(event),
+                distance=math.ldexp(float(event.draws), event.distance_log2),
+            )
+        case GaussianEvent(sampling_rate=rate) if rate is not None:
+            return Curve(
+                rho=None,
+                gaussian=False,
+                rdp=sampled.rdp(event),
+                distance=math.ldexp(float(event.draws), event.distance_log2),
+                real_orders=True,
+            )
+        case TreeEvent() | GaussianEvent() | BandedEvent() | BltEvent():
+            return _line(_rho(event), math.ldexp(float(event.draws), event.distance_log2), gaussian=True)
+        case _:
+            assert_never(event)
+
+
+def sensitivity_squared(event: TreeEvent | GaussianEvent | BandedEvent | BltEvent) -> float:
+    """The squared L2 sensitivity of everything that the mechanism adds noise to, over the squared bound of a contribution.
+
+    >>> sensitivity_squared(TreeEvent(noise_multiplier=1.0, leaves=4, minimum_separation=1))
+    8.0
+    """
+    match event:
+        case TreeEvent():
+            return float(
+                tree_sensitivity.squared(
+                    leaves=event.leaves,
+                    minimum_separation=event.minimum_separation,
+                    max_participations=event.max_participations,
+                    restart_every=event.restart_every,
+                )
+            )
+        case GaussianEvent():
+            return float(
+                tree_sensitivity.most_participations(
+                    leaves=event.releases,
+                    minimum_separation=event.minimum_separation,
+                    max_participations=event.max_participations,
+                )
+            )
+        case BandedEvent():
+            return matrix_sensitivity.banded(event)
+        case BltEvent():
+            return matrix_sensitivity.blt(event)
+        case _:
+            assert_never(event)
+
+
+def epsilon_rdp(parts: Sequence[Curve], delta: float) -> float:
+    """Epsilon at `delta` from the sum of Renyi curves, minimised over `ORDERS`; over small real orders too where all allow it.
+
+    >>> line = Curve(rho=None, gaussian=False, rdp=lambda alpha: alpha * 0.806122)
+    >>> round(epsilon_rdp([line], 1e-10), 3)
+    8.901
+    """
+
+    def bound(alpha: float) -> float:
+        total = math.fsum(part.rdp(alpha) for part in parts)
+        return zcdp.rdp_bound(total, alpha, delta) if math.isfinite(total) else math.inf
+
+    orders = [*ORDERS, *(_SMALL_ORDERS if all(part.real_orders for part in parts) else ())]
+    return max(0.0, min(bound(alpha) for alpha in orders))
+
+
+def _line(rho: float, distance: float, *, gaussian: bool) -> Curve:
+    return Curve(rho=rho, gaussian=gaussian, rdp=lambda alpha: alpha * rho, distance=distance, real_orders=True)
+
+
+def _rho(event: TreeEvent | GaussianEvent | BandedEvent | BltEvent) -> float:
+    if not event.noise_multiplier >= 0:
+        raise ValueError(f"noise_multiplier must not be negative, not {event.noise_multiplier}")
+    squared = sensitivity_squared(event)
+    if squared == 0:
+        return 0.0
+    return squared / (2 * event.noise_multiplier**2) if event.noise_multiplier > 0 else math.inf

@@ -1,0 +1,246 @@
+"""What happened, as the accountant must know it: frozen events, each with its unit and its neighbouring relation.
+
+An event is cumulative: it describes everything that one mechanism has released so far, since correlated noise cannot be charged
+by increments. Events are what ledger entries hold, so that their JSON is canonical (floats as decimal strings) and fields and
+kinds are only ever added. An accountant refuses an event that it does not know.
+
+Conventions: `noise_multiplier` is the standard deviation of the noise over the L2 bound of one contribution, rounding included;
+`minimum_separation` counts the rounds strictly between two participations; noise is added to sums.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, ClassVar, TypeAlias, cast
+
+from contract.canonical import Json, plain
+
+
+class Unit(Enum):
+    """Whose data one neighbouring step changes."""
+
+    DEVICE = "device"
+    """All that one device ever contributes."""
+    DEVICE_DAY = "device-day"
+    """What one device contributes on one day, or in one participation where a device takes part at most once a day."""
+    EXAMPLE = "example"
+
+
+class Adjacency(Enum):
+    """What the neighbouring step is."""
+
+    ZERO_OUT = "zero-out"
+    """The unit's contributions become zero; its participation is not hidden."""
+    ADD_OR_REMOVE = "add-or-remove"
+    """The unit is there or is not; hides participation too."""
+    REPLACE = "replace"
+    """The unit's data become any other; costs up to four times the rho of zero-out."""
+
+
+class Law(Enum):
+    """The law of the noise, which decides what conversions are valid."""
+
+    GAUSSIAN = "gaussian"
+    """Real-valued: an idealisation, or the subject of a `tutti account` question."""
+    ROUNDED_GAUSSIAN = "rounded-gaussian"
+    """Gaussian noise rounded to the integers that it is added to: post-processing of the real-valued mechanism."""
+    FLOATING_POINT = "floating-point"
+    """Gaussian noise computed and added in floating point; its guarantee is an approximation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeEvent:
+    """Sums over the complete nodes of a binary tree of `leaves` rounds, Gaussian noise on each node."""
+
+    kind: ClassVar[str] = "tree"
+    noise_multiplier: float
+    leaves: int
+    minimum_separation: int = 0
+    max_participations: int | None = None
+    restart_every: int | None = None
+    law: Law = Law.GAUSSIAN
+    draws: int = 0
+    """Numbers drawn for the noise; 0 for an ideal sampler."""
+    distance_log2: int = 0
+    """Each draw is within 2^distance_log2 of its law in total variation; read only where `draws` is positive."""
+    unit: Unit = Unit.DEVICE
+    adjacency: Adjacency = Adjacency.ZERO_OUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GaussianEvent:
+    """`releases` noised sums with independent Gaussian noise; a unit takes part at most as the schedule allows.
+
+    With `sampling_rate` every unit joins every release by an independent coin of that probability (Poisson sampling), the
+    relation is add-or-remove, and separation and cap do not count.
+    """
+
+    kind: ClassVar[str] = "gaussian"
+    noise_multiplier: float
+    releases: int
+    minimum_separation: int = 0
+    max_participations: int | None = None
+    sampling_rate: float | None = None
+    law: Law = Law.GAUSSIAN
+    draws: int = 0
+    distance_log2: int = 0
+    unit: Unit = Unit.DEVICE
+    adjacency: Adjacency = Adjacency.ZERO_OUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BandedEvent:
+    """Correlated noise from a banded strategy matrix; bands lie within the separation, so that columns of one unit are orthogonal."""
+
+    kind: ClassVar[str] = "banded"
+    noise_multiplier: float
+    leaves: int
+    bands: int
+    column_norm_squared: float = 1.0
+    """The largest squared column norm of the strategy."""
+    numerical_inflation: float = 0.0
+    """What finite precision adds to the sensitivity, in contribution bounds."""
+    minimum_separation: int = 0
+    max_participations: int | None = None
+    law: Law = Law.GAUSSIAN
+    draws: int = 0
+    distance_log2: int = 0
+    unit: Unit = Unit.DEVICE
+    adjacency: Adjacency = Adjacency.ZERO_OUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BltEvent:
+    """Correlated noise from a buffered-linear-Toeplitz strategy c_0 = 1, c_j = sum_i output_scale_i buf_decay_i^(j-1)."""
+
+    kind: ClassVar[str] = "blt"
+    noise_multiplier: float
+    leaves: int
+    buf_decay: tuple[float, ...]
+    output_scale: tuple[float, ...]
+    numerical_inflation: float = 0.0
+    minimum_separation: int = 0
+    max_participations: int | None = None
+    law: Law = Law.GAUSSIAN
+    draws: int = 0
+    distance_log2: int = 0
+    unit: Unit = Unit.DEVICE
+    adjacency: Adjacency = Adjacency.ZERO_OUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistributedEvent:
+    """Releases of one distributed sum with integer noise from each contributor, at most `participations` of them hold a unit.
+
+    All lengths are in grid units. `contributors` counts the devices whose noise the adversary does not know.
+    """
+
+    kind: ClassVar[str] = "distributed"
+    mechanism: str
+    """`ddg` (discrete Gaussian) or `skellam`."""
+    dimension: int
+    """Of the encoded vector, padding included."""
+    squared_norm: int
+    """D2^2: the largest squared norm of an encoded vector before noise."""
+    local_sigma: float
+    """Standard deviation of one contributor's noise."""
+    contributors: tuple[int, ...]
+    """One number for each release that the unit can be in; the dearest are counted where there are more."""
+    participations: int
+    draws: int = 0
+    distance_log2: int = 0
+    unit: Unit = Unit.DEVICE
+    adjacency: Adjacency = Adjacency.ZERO_OUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptiveClipEvent:
+    """`release`, calibrated with part of its noise moved to a sum of clipping bits: it costs what `release` says.
+
+    The noise of the vector is `vector_noise_multiplier`, that of the bits, each +-1/2, `bit_noise_multiplier` a unit.
+    """
+
+    kind: ClassVar[str] = "adaptive-clip"
+    release: "TreeEvent | GaussianEvent"
+    vector_noise_multiplier: float
+    bit_noise_multiplier: float
+    unit: Unit = Unit.DEVICE
+    adjacency: Adjacency = Adjacency.ZERO_OUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnboundedEvent:
+    """Something released without any guarantee."""
+
+    kind: ClassVar[str] = "unbounded"
+    reason: str
+    unit: Unit = Unit.DEVICE
+    adjacency: Adjacency = Adjacency.ZERO_OUT
+
+
+MatrixEvent: TypeAlias = BandedEvent | BltEvent
+Event: TypeAlias = TreeEvent | GaussianEvent | BandedEvent | BltEvent | DistributedEvent | AdaptiveClipEvent | UnboundedEvent
+
+_KINDS: Mapping[str, type[Event]] = MappingProxyType(
+    {
+        kind.kind: kind
+        for kind in (TreeEvent, GaussianEvent, BandedEvent, BltEvent, DistributedEvent, AdaptiveClipEvent, UnboundedEvent)
+    }
+)
+_ENUMS: Mapping[str, type[Enum]] = MappingProxyType({"unit": Unit, "adjacency": Adjacency, "law": Law})
+_FLOATS = frozenset(
+    {
+        "noise_multiplier", "sampling_rate", "column_norm_squared", "numerical_inflation", "local_sigma",
+        "vector_noise_multiplier", "bit_noise_multiplier",
+    }
+)  # fmt: skip
+_FLOAT_TUPLES = frozenset({"buf_decay", "output_scale"})
+
+
+def to_json(event: Event) -> dict[str, Json]:
+    """The event as canonical-ready JSON, its kind included.
+
+    >>> to_json(UnboundedEvent(reason="no noise"))["kind"]
+    'unbounded'
+    """
+    body = cast(dict[str, Json], plain(event))
+    if isinstance(event, AdaptiveClipEvent):
+        body["release"] = to_json(event.release)
+    return {"kind": event.kind, **body}
+
+
+def from_json(mapping: Mapping[str, Any]) -> Event:
+    """The event that `to_json` wrote.
+
+    Raises:
+      ValueError: for an unknown kind, or fields that do not belong to it.
+
+    >>> event = TreeEvent(noise_multiplier=7.0, leaves=2000, minimum_separation=313, max_participations=6)
+    >>> from_json(to_json(event)) == event
+    True
+    """
+    kind = _KINDS.get(str(mapping.get("kind")))
+    if kind is None:
+        raise ValueError(f"unknown kind of event: {mapping.get('kind')!r}")
+    names = {field.name for field in dataclasses.fields(kind)}
+    given = set(mapping) - {"kind"}
+    if given - names:
+        raise ValueError(f"a {kind.kind} event has no {sorted(given - names)}")
+    try:
+        return kind(**{name: _value(name, mapping[name]) for name in given})
+    except TypeError as error:
+        raise ValueError(f"incomplete {kind.kind} event: {error}") from None
+
+
+def _value(name: str, value: Any) -> Any:
+    if name in _ENUMS:
+        return _ENUMS[name](value)
+    if name in _FLOATS:
+        return None if value is None else float(value)
+    if name in _FLOAT_TUPLES:
+        return tuple(float(item) for item in value)
+    if name == "release":
+        return from_json(value)
+    return tuple(cast(list[Any], value)) if isinstance(value, list) else value

@@ -1,0 +1,109 @@
+"""The public integer grid of central differential privacy: clip, round, check the norm, sum integers.
+
+A device's update leaves as integers that count steps of a public power of two. Sums are then exact and the same in every order
+of arrival, and the rounding is inside the accounted sensitivity: the mechanism is calibrated to `norm_bound_squared`, which the
+device keeps by construction and the server checks.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.entropy import Entropy
+from privacy import rounding
+from privacy.keystream import KEY_BYTES, Keystream
+
+LARGEST_INFLATION = 1.001
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Integer vectors in steps of `step`, within a norm that exceeds the clip norm by rounding only.
+
+    Args:
+      dimension: d, at least 1.
+      clip_norm: c > 0, the L2 norm to which an update is clipped.
+      step: length of one step; a power of two, so that scaling is exact in floating point.
+      beta: see `rounding.squared_norm_bound`.
+
+    >>> grid = plan(dimension=3, clip_norm=1.0)
+    >>> vector = grid.encode(np.array([3.0, 0.0, 4.0], np.float32), lambda n: bytes(n))
+    >>> grid.accepts(vector), np.round(grid.decode(vector.astype(np.int64)), 2)
+    (True, array([0.6, 0. , 0.8]))
+    """
+
+    dimension: int
+    clip_norm: float
+    step: float
+    beta: float = rounding.DEFAULT_BETA
+
+    def __post_init__(self) -> None:
+        if not (self.step > 0 and math.frexp(self.step)[0] == 0.5):
+            raise ValueError(f"step must be a power of two, not {self.step}")
+        if not (self.clip_norm > 0 and math.isfinite(self.clip_norm)):
+            raise ValueError(f"clip_norm must be positive and finite, not {self.clip_norm}")
+        if math.isqrt(self.norm_bound_squared) >= 1 << 30:
+            raise ValueError(f"step {self.step} is too small for clip_norm {self.clip_norm}: values would leave 31 bits")
+
+    @property
+    def norm_bound_squared(self) -> int:
+        """The largest squared norm, in steps, of a vector that may enter a sum."""
+        return rounding.squared_norm_bound(scaled_norm=self.clip_norm / self.step, dimension=self.dimension, beta=self.beta)
+
+    @property
+    def inflation(self) -> float:
+        """sqrt(norm_bound_squared) in units of the clip norm: what rounding adds to the sensitivity."""
+        return math.sqrt(self.norm_bound_squared) * self.step / self.clip_norm
+
+    def encode(self, delta: NDArray[np.float32], entropy: Entropy) -> NDArray[np.int32]:
+        """Clips `delta` (float32, shape (d,)) to the clip norm and rounds it to the grid, int32 shape (d,).
+
+        Raises:
+          ValueError: for another shape, or a value that is not finite.
+
+        Guarantee:
+          `accepts` holds for the result, whatever `delta` and `entropy` are. Without bias up to 2^-24 steps a coordinate.
+        """
+        if delta.shape != (self.dimension,):
+            raise ValueError(f"delta must have shape ({self.dimension},), not {delta.shape}")
+        real = delta.astype(np.float32, copy=False)
+        norm = math.sqrt(float(np.einsum("i,i->", real, real, dtype=np.float64)))
+        if not math.isfinite(norm):
+            raise ValueError("delta holds a value that is not finite")
+        factor = np.float32(min(1.0, self.clip_norm / norm) if norm > 0 else 1.0)
+        stream = Keystream(entropy(KEY_BYTES), "stochastic rounding", 0)
+        return rounding.round_within(real * factor * np.float32(1 / self.step), self.norm_bound_squared, stream)
+
+    def accepts(self, vector: NDArray[np.int32]) -> bool:
+        """Whether `vector` is a contribution that the accounting covers: int32, shape (d,), within the norm."""
+        return (
+            vector.dtype == np.int32
+            and vector.shape == (self.dimension,)
+            and rounding.squared_norm(vector) <= self.norm_bound_squared
+        )
+
+    def decode(self, total: NDArray[np.int64]) -> NDArray[np.float64]:
+        """A sum of grid vectors (int64, shape (d,)) in real units, float64."""
+        return total.astype(np.float64) * self.step
+
+
+def plan(
+    *, dimension: int, clip_norm: float, beta: float = rounding.DEFAULT_BETA, inflation: float = LARGEST_INFLATION
+) -> Grid:
+    """The coarsest power-of-two grid on which rounding inflates the norm by at most `inflation` (a factor above 1).
+
+    >>> plan(dimension=1_412_250, clip_norm=0.3).inflation <= 1.001
+    True
+    """
+    if not inflation > 1:
+        raise ValueError(f"inflation must exceed 1, not {inflation}")
+    if not (clip_norm > 0 and math.isfinite(clip_norm)):
+        raise ValueError(f"clip_norm must be positive and finite, not {clip_norm}")
+    step = 2.0 ** math.floor(math.log2(clip_norm))
+    while math.sqrt(rounding.squared_norm_bound(scaled_norm=clip_norm / step, dimension=dimension, beta=beta)) * step > (
+        inflation * clip_norm
+    ):
+        step /= 2
+    return Grid(dimension=dimension, clip_norm=clip_norm, step=step, beta=beta)

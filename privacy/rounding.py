@@ -1,0 +1,104 @@
+"""Conditional stochastic rounding to integers, and the norm that it cannot exceed.
+
+A real vector x is rounded coordinate by coordinate to one of its two neighbours, without bias, and the whole vector is drawn
+again until its squared norm is at most a public bound. The bound is what sensitivity rests on: it holds always, for every
+input and every source of randomness, since a vector above it never leaves.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy.keystream import Keystream
+
+DEFAULT_BETA = math.exp(-0.5)
+_BLOCK = 1 << 16
+_MOST_ATTEMPTS = 1000
+
+
+def squared_norm_bound(*, scaled_norm: float, dimension: int, beta: float = DEFAULT_BETA) -> int:
+    """The integer D2^2: the squared norm that a rounded vector of norm at most `scaled_norm` may have.
+
+    Args:
+      scaled_norm: c s, the norm of x in integer units.
+      dimension: d, at least 1.
+      beta: probability with which at most one attempt at rounding fails, in [0, 1); 0 asks for the bound that no attempt fails.
+
+    Returns:
+      floor of min{(c s + sqrt d)^2 ; (c s)^2 + d/4 + sqrt(2 ln(1/beta)) (c s + sqrt(d)/2)}. Squared norms of integer vectors
+      are integers, so that the floor loses nothing.
+
+    Source: arXiv:2102.06387v4 (Kairouz, Liu, Steinke), Proposition 26 and Equation 3.
+
+    >>> squared_norm_bound(scaled_norm=4.0, dimension=4), squared_norm_bound(scaled_norm=4.0, dimension=4, beta=0.0)
+    (22, 36)
+    """
+    if not scaled_norm > 0 or not math.isfinite(scaled_norm):
+        raise ValueError(f"scaled_norm must be positive and finite, not {scaled_norm}")
+    if dimension < 1:
+        raise ValueError(f"dimension must be at least 1, not {dimension}")
+    if not 0 <= beta < 1:
+        raise ValueError(f"beta must lie in [0, 1), not {beta}")
+    worst = (scaled_norm + math.sqrt(dimension)) ** 2
+    if beta == 0:
+        return math.floor(worst)
+    slack = math.sqrt(2 * math.log(1 / beta)) * (scaled_norm + math.sqrt(dimension) / 2)
+    return math.floor(min(worst, scaled_norm**2 + dimension / 4 + slack))
+
+
+def squared_norm(vector: NDArray[np.int32]) -> int:
+    """Exact squared norm of an integer vector of any size and magnitude below 2^31.
+
+    >>> squared_norm(np.array([3, -4], np.int32))
+    25
+    """
+    wide = vector.astype(np.int64)
+    largest = int(np.abs(wide).max(initial=0))
+    if largest**2 * wide.size < 1 << 53:
+        real = wide.astype(np.float64)
+        return int(np.dot(real, real))
+    return sum(int(value) ** 2 for value in wide.tolist())
+
+
+def round_within(scaled: NDArray[np.float64] | NDArray[np.float32], bound: int, stream: Keystream) -> NDArray[np.int32]:
+    """`scaled` rounded stochastically, redrawn until its squared norm is at most `bound`.
+
+    Args:
+      scaled: shape (d,), |values| below 2^31.
+      bound: D2^2 as `squared_norm_bound` gives it.
+      stream: where the coins come from; each is compared at 32 bits (float64) or 24 bits (float32), so that the bias of a
+        coordinate is below 2^-24.
+
+    Returns:
+      int32, shape (d,), squared norm at most `bound`.
+
+    Raises:
+      ValueError: if 1000 attempts in a row exceed `bound`, which cannot be chance for a vector within the declared norm.
+
+    Guarantee:
+      The squared norm of what is returned never exceeds `bound`.
+
+    Source: arXiv:2102.06387v4, Algorithm 1, lines 5 and 6.
+    """
+    floor = np.floor(scaled)
+    fraction = scaled - floor
+    lower = floor.astype(np.int32)
+    for _ in range(_MOST_ATTEMPTS):
+        rounded = lower + _coins(fraction, stream)
+        if squared_norm(rounded) <= bound:
+            return rounded
+    raise ValueError(f"no rounding of this vector has a squared norm of at most {bound}")
+
+
+def _coins(fraction: NDArray[np.float64] | NDArray[np.float32], stream: Keystream) -> NDArray[np.bool_]:
+    """One coin a coordinate that comes up with probability `fraction`, shape (d,)."""
+    coins = np.empty(fraction.shape, np.bool_)
+    unit = fraction.dtype.type(2.0**-24 if fraction.dtype == np.float32 else 2.0**-32)
+    for start in range(0, fraction.size, _BLOCK):
+        part = fraction[start : start + _BLOCK]
+        words = stream.words(part.size, np.uint32)
+        if fraction.dtype == np.float32:
+            words = words >> np.uint32(8)
+        np.less(words.astype(fraction.dtype) * unit, part, out=coins[start : start + _BLOCK])
+    return coins
