@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import plan, task
+from contract import canonical, plan, task
 from contract.canonical import Json
 from contract.task import TaskSpec
 from privacy import central, events
+from privacy.grid import Grid
 
 
 class LeafNoise:
@@ -72,13 +73,21 @@ class CentralMechanism:
                 round_index=round_index,
                 leaf=leaf,
                 model_digest=model_digest,
-                encoding=self.plan.grid.to_json(),
+                encoding=grid_facts(self.plan.grid),
                 outputs=self.outputs,
             )
         )
 
 
-def task_facts(spec: TaskSpec) -> dict[str, object]:
+def grid_facts(grid: Grid) -> dict[str, Json]:
+    """The public grid as devices are told it; floats are decimal strings."""
+    facts = canonical.plain(grid)
+    if not isinstance(facts, dict):
+        raise ValueError("a grid is written as an object")
+    return {"kind": "grid", **facts}
+
+
+def task_facts(spec: TaskSpec) -> dict[str, Json]:
     """The part of a task that devices act on."""
     mapping = task.to_mapping(spec)
     return {key: mapping[key] for key in ("name", "population", "model", "training", "cohort")}

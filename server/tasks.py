@@ -4,20 +4,17 @@
 the same list that `prepare` refuses by.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from contract import plan, task
 from contract.errors import Problem
 from contract.task import CENTRAL_MECHANISMS, DISTRIBUTED_MECHANISMS, TaskFormError, TaskSpec
-from privacy import central
+from privacy import accounting, central
 from server.mechanisms import CentralMechanism
 from trainer import Model, ServerOptimizer, server_optimizer
 from trainer.models import registry
-
-UNCLIPPED_NORM = 1000.0
-"""Without a mechanism there need be no clip; sums of integers still need a range, far beyond any sane update."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedTask:
@@ -61,14 +58,29 @@ def calibrated(spec: TaskSpec, *, dimension: int) -> TaskSpec:
     privacy = spec.privacy
     if privacy.epsilon is None or privacy.mechanism not in CENTRAL_MECHANISMS:
         return spec
-    multiplier = central.calibrate(
-        lambda noise_multiplier: _central_plan(
-            task.replace(spec, privacy={"noise_multiplier": noise_multiplier, "epsilon": None}), dimension
-        ).event(spec.rounds),
-        epsilon=privacy.epsilon,
-        delta=privacy.delta or 0.0,
+    multiplier = least_noise(
+        lambda noise_multiplier: accounting.price(
+            _central_plan(task.replace(spec, privacy={"noise_multiplier": noise_multiplier, "epsilon": None}), 1).event(spec.rounds),
+            privacy.delta or 0.0,
+        ).epsilon,
+        target=privacy.epsilon,
     )
     return task.replace(spec, privacy={"noise_multiplier": multiplier, "epsilon": None})
+
+
+def least_noise(epsilon_of: Callable[[float], float], *, target: float, digits: int = 4) -> float:
+    """The least noise multiplier, to `digits` decimals and rounded up, whose epsilon is at most `target`; epsilon falls with noise.
+
+    >>> least_noise(lambda z: 2.0 / z, target=4.0)
+    0.5
+    """
+    low, high = 0, 1
+    while epsilon_of(high * 10.0**-digits) > target:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if epsilon_of(middle * 10.0**-digits) <= target else (middle, high)
+    return high * 10.0**-digits if digits == 0 else round(high * 10.0**-digits, digits)
 
 
 def _model(spec: TaskSpec) -> Model:
@@ -89,7 +101,7 @@ def _central_plan(spec: TaskSpec, dimension: int) -> central.CentralPlan:
     return central.plan(
         mechanism=privacy.mechanism,
         dimension=dimension,
-        clip_norm=privacy.clip_norm if privacy.clip_norm is not None else UNCLIPPED_NORM,
+        clip_norm=privacy.clip_norm,
         noise_multiplier=privacy.noise_multiplier or 0.0,
         rounds=spec.rounds,
         minimum_separation=cohort.minimum_separation,
