@@ -5,16 +5,19 @@ to each leaf's integer sum; `event(leaves)` is what all leaves so far cost toget
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 
-from privacy import grid, rounding, tree_sensitivity
-from privacy.events import Event, GaussianEvent, Law, TreeEvent, UnboundedEvent
+from privacy import accounting, grid, rounding, tree_sensitivity
+from privacy.events import Adjacency, Event, GaussianEvent, Law, TreeEvent, UnboundedEvent
 from privacy.grid import Grid
 from privacy.noise import IndependentNoise, NoiseStream, NoNoise, TreeNoise
 from privacy.samplers import Sampler, rounded_gaussian
 
 MECHANISMS = ("none", "tree", "gaussian")
+_LARGEST_MULTIPLIER = 1e6
 UNCLIPPED_NORM = 64.0
 """Norm to which updates are clipped when training without privacy and without a clip norm: the grid needs some bound."""
 
@@ -32,6 +35,7 @@ class CentralPlan:
       rounds: leaves planned; no more can be streamed or priced.
       minimum_separation, max_participations: the schedule, separation counted strictly between.
       restart_every, honaker: tree only.
+      sampling_rate: gaussian only: every device joins every round by a coin of this probability that nobody sees.
 
     >>> chosen = plan(mechanism="tree", dimension=8, clip_norm=1.0, noise_multiplier=7.0, rounds=4, minimum_separation=1)
     >>> chosen.event(4).leaves, chosen.stream(bytes(32)).next().shape
@@ -47,6 +51,7 @@ class CentralPlan:
     max_participations: int | None = None
     restart_every: int | None = None
     honaker: bool = True
+    sampling_rate: float | None = None
 
     def event(self, leaves: int) -> Event:
         """Everything that `leaves` rounds release, as one event.
@@ -75,6 +80,8 @@ class CentralPlan:
             releases=leaves,
             minimum_separation=schedule[0],
             max_participations=schedule[1],
+            sampling_rate=self.sampling_rate,
+            adjacency=Adjacency.ZERO_OUT if self.sampling_rate is None else Adjacency.ADD_OR_REMOVE,
             law=Law.ROUNDED_GAUSSIAN,
             draws=leaves * self.grid.dimension,
             distance_log2=self._sampler().distance_log2,
@@ -120,6 +127,7 @@ def plan(
     max_participations: int | None = None,
     restart_every: int | None = None,
     honaker: bool = True,
+    sampling_rate: float | None = None,
     beta: float = rounding.DEFAULT_BETA,
 ) -> CentralPlan:
     """The plan of a central mechanism.
@@ -142,9 +150,9 @@ def plan(
         raise ValueError(f"noise_multiplier must be finite and not negative, not {noise_multiplier}")
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, not {rounds}")
-    if clip_norm is None and mechanism != "none":
-        raise ValueError(f"mechanism {mechanism} needs a clip_norm")
-    chosen = _grid(dimension, clip_norm, beta)
+    if sampling_rate is not None and (mechanism != "gaussian" or not 0 < sampling_rate <= 1):
+        raise ValueError(f"sampling_rate must lie in (0, 1], for gaussian only, not {sampling_rate} for {mechanism}")
+    chosen = _grid(mechanism, dimension, clip_norm, beta)
     tree_sensitivity.nodes(rounds, restart_every)  # refuses what no tree has
     tree_sensitivity.most_participations(
         leaves=rounds, minimum_separation=minimum_separation, max_participations=max_participations
@@ -159,6 +167,7 @@ def plan(
         max_participations=max_participations,
         restart_every=restart_every if mechanism == "tree" else None,
         honaker=honaker,
+        sampling_rate=sampling_rate,
     )
 
 
@@ -173,7 +182,37 @@ def whole_sigma(noise_multiplier: float, norm_bound_squared: int) -> int:
     return root if root**2 >= square else root + 1
 
 
-def _grid(dimension: int, clip_norm: float | None, beta: float) -> Grid:
-    if clip_norm is not None:
-        return grid.plan(dimension=dimension, clip_norm=clip_norm, beta=beta)
-    return Grid(dimension=dimension, clip_norm=UNCLIPPED_NORM, step=2.0**-23, beta=beta)
+def calibrate(event_of: Callable[[float], Event], *, epsilon: float, delta: float) -> float:
+    """The least noise multiplier, to six digits upwards, with which an event costs at most `epsilon` at `delta`.
+
+    Args:
+      event_of: the event at a noise multiplier; its price falls as the multiplier grows.
+
+    Raises:
+      ValueError: if no multiplier below 10^6 is enough.
+
+    >>> from privacy.accounting import price
+    >>> z = calibrate(lambda z: GaussianEvent(noise_multiplier=z, releases=1), epsilon=1.0, delta=1e-6)
+    >>> z, price(GaussianEvent(noise_multiplier=z, releases=1), 1e-6).epsilon <= 1.0
+    (4.22468, True)
+    """
+    if not epsilon > 0:
+        raise ValueError(f"epsilon must be positive, not {epsilon}")
+    low, high = 0.0, _LARGEST_MULTIPLIER
+    if accounting.price(event_of(high), delta).epsilon > epsilon:
+        raise ValueError(f"no noise multiplier below {high:g} gives epsilon {epsilon} at delta {delta}")
+    while high - low > 1e-7 * high:
+        middle = math.sqrt(low * high) if low > 0 else high / 16
+        if accounting.price(event_of(middle), delta).epsilon <= epsilon:
+            high = middle
+        else:
+            low = middle
+    return float(Context(prec=6, rounding=ROUND_CEILING).create_decimal(Decimal(high)))
+
+
+def _grid(mechanism: str, dimension: int, clip_norm: float | None, beta: float) -> Grid:
+    if mechanism == "none":
+        return grid.finest(dimension=dimension, clip_norm=UNCLIPPED_NORM if clip_norm is None else clip_norm)
+    if clip_norm is None:
+        raise ValueError(f"mechanism {mechanism} needs a clip_norm")
+    return grid.plan(dimension=dimension, clip_norm=clip_norm, beta=beta)

@@ -6,11 +6,14 @@ device keeps by construction and the server checks.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.canonical import Json, plain
 from contract.entropy import Entropy
 from privacy import rounding
 from privacy.keystream import KEY_BYTES, Keystream
@@ -56,6 +59,26 @@ class Grid:
     def inflation(self) -> float:
         """sqrt(norm_bound_squared) in units of the clip norm: what rounding adds to the sensitivity."""
         return math.sqrt(self.norm_bound_squared) * self.step / self.clip_norm
+
+    def to_json(self) -> dict[str, Json]:
+        """What a device is told, canonical-ready."""
+        return {"kind": "grid", **cast(dict[str, Json], plain(self))}
+
+    @classmethod
+    def from_json(cls, mapping: Mapping[str, Any]) -> "Grid":
+        """The grid that `to_json` wrote.
+
+        Raises:
+          ValueError: for a mapping that describes no grid.
+        """
+        if mapping.get("kind") != "grid" or set(mapping) != {"kind", "dimension", "clip_norm", "step", "beta"}:
+            raise ValueError(f"no grid: {sorted(mapping)}")
+        return cls(
+            dimension=int(mapping["dimension"]),
+            clip_norm=float(mapping["clip_norm"]),
+            step=float(mapping["step"]),
+            beta=float(mapping["beta"]),
+        )
 
     def encode(self, delta: NDArray[np.float32], entropy: Entropy) -> NDArray[np.int32]:
         """Clips `delta` (float32, shape (d,)) to the clip norm and rounds it to the grid, int32 shape (d,).
@@ -107,3 +130,12 @@ def plan(
     ):
         step /= 2
     return Grid(dimension=dimension, clip_norm=clip_norm, step=step, beta=beta)
+
+
+def finest(*, dimension: int, clip_norm: float) -> Grid:
+    """The finest grid whose values fit 31 bits, for sums without noise, where precision is all that counts.
+
+    >>> finest(dimension=3, clip_norm=1.0).step == 2.0**-28
+    True
+    """
+    return Grid(dimension=dimension, clip_norm=clip_norm, step=2.0 ** (math.floor(math.log2(clip_norm)) - 28))
