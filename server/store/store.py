@@ -43,6 +43,11 @@ class Store:
         """Gives the connections back."""
         self._transactions.engine.dispose()
 
+    @property
+    def transactions(self) -> Transactions:
+        """For the tables beside the runs and the ledger: jobs, tokens, requests."""
+        return self._transactions
+
     # -- runs ------------------------------------------------------------------------------------------------------------------
 
     def next_run_id(self, spec: TaskSpec) -> tuple[str, int]:
@@ -147,6 +152,13 @@ class Store:
             owner.next_round, owner.next_leaf = round_index + 1, leaf + int(leaf_used)
             owner.attempts += 1
         return index
+
+    def add_facts(self, run: str, round_index: int, facts: Mapping[str, Any]) -> None:
+        """Adds facts for progress and plots to a round that is on the record; nothing of them is hashed."""
+        with self._transactions.begin() as session:
+            row = session.get(RoundRow, (run, round_index))
+            if row is not None:
+                row.facts = json.dumps({**json.loads(row.facts), **facts})
 
     def rounds(self, run: str) -> list[Round]:
         """The rounds of a run that are on the record, in order."""
