@@ -58,6 +58,10 @@ class JsonLinesLoader:
         if not self._devices:
             raise _invalid(path, "holds no training user: every client_id of it is held out, or it is empty")
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Another process reads the file for itself."""
+        return _reopened, (self.path, self.kind, self.digest)
+
     @property
     def num_devices(self) -> int:
         """How many training users the file has."""
@@ -190,6 +194,13 @@ def _is_span(span: object, length: int) -> bool:
 
 def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is no JSON")
+
+
+def _reopened(path: Path, kind: Kind, digest: str) -> JsonLinesLoader:
+    loader = JsonLinesLoader(path, kind=kind)
+    if loader.digest != digest:
+        raise _invalid(path, "has changed since it was opened")
+    return loader
 
 
 def _spool() -> IO[bytes]:

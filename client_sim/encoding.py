@@ -1,0 +1,47 @@
+"""From a plan's `encoding` to the function that turns an update into the integers that may leave the device."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from contract.entropy import Entropy
+from privacy.grid import Grid
+
+
+class Encoder(Protocol):
+    """Clips and rounds; what it accepts may be summed."""
+
+    @property
+    def dimension(self) -> int:
+        """Length of an update and of what it is encoded to."""
+        ...
+
+    def encode(self, delta: npt.NDArray[np.float32], entropy: Entropy) -> npt.NDArray[np.int32]:
+        """Integers, int32 of shape (d,), from an update, float32 of shape (d,)."""
+        ...
+
+    def accepts(self, vector: npt.NDArray[np.int32]) -> bool:
+        """Whether the accounting covers `vector`."""
+        ...
+
+
+def encoder_of(encoding: Mapping[str, Any]) -> Encoder:
+    """The encoder that a plan asks for.
+
+    Raises:
+      ValueError: for an encoding that this device does not know.
+
+    >>> encoder_of({"dimension": 3, "clip_norm": "1", "step": "0.0009765625", "beta": "0.5"}).dimension
+    3
+    """
+    known = {"dimension", "clip_norm", "step", "beta"}
+    if set(encoding) - {"kind"} != known or encoding.get("kind", "grid") != "grid":
+        raise ValueError(f"this device knows no encoding with {sorted(encoding)} and kind {encoding.get('kind')!r}")
+    return Grid(
+        dimension=int(encoding["dimension"]),
+        clip_norm=float(encoding["clip_norm"]),
+        step=float(encoding["step"]),
+        beta=float(encoding["beta"]),
+    )

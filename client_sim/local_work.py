@@ -1,0 +1,138 @@
+"""What a worker does for its devices: read, train, clip, round, check; the one code path for memory, processes and gRPC."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from client_sim.data.loader import Loader
+from client_sim.encoding import Encoder, encoder_of
+from client_sim.executor import Job, Updates
+from contract import plan
+from contract.entropy import Entropy, system_entropy
+from contract.errors import ErrorCode, TuttiError
+from contract.task import TrainingSpec
+from privacy.keystream import Keystream
+from trainer import DeviceExamples, LocalTrainer
+from trainer.models import registry
+
+BLOCK_DEVICES = 400
+"""Devices whose examples are in memory at once; a multiple of what any model trains side by side."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkSetup:
+    """What a worker needs once: where the examples come from, which model they are for, how to train.
+
+    Args:
+      model_options: as the registry takes them.
+    """
+
+    loader: Loader = field(repr=False)
+    model: str
+    model_options: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    training: TrainingSpec
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedUpdate:
+    """One device's contribution: int32, shape (d,); `diverged` if its training did not end in numbers, and it is therefore 0."""
+
+    device: int
+    vector: npt.NDArray[np.int32] = field(repr=False)
+    metrics: dict[str, float] = field(repr=False)
+    diverged: bool
+
+
+class LocalWork:
+    """Trains devices with one compiled model."""
+
+    def __init__(self, setup: WorkSetup) -> None:
+        self._loader = setup.loader
+        self._model = registry.get(setup.model, **setup.model_options)
+        training = setup.training
+        self._trainer = LocalTrainer(
+            model=self._model,
+            batch_size=training.batch_size,
+            epochs=training.epochs,
+            max_examples=training.max_examples,
+            learning_rate=training.learning_rate,
+        )
+
+    def updates(self, job: Job) -> Iterator[EncodedUpdate]:
+        """The encoded update of each device of `job`, in its order, computed while it is asked for.
+
+        Guarantee: every vector satisfies the plan's `accepts`, whatever the examples were.
+
+        Raises:
+          ValueError: for a plan that this device does not understand.
+          TuttiError: DATA_INVALID for examples that the model cannot take.
+        """
+        decoded = plan.decode(job.plan)
+        encoder = encoder_of(decoded.encoding)
+        for first in range(0, len(job.devices), BLOCK_DEVICES):
+            devices: list[int] = job.devices[first : first + BLOCK_DEVICES].tolist()
+            examples = [self._examples(device) for device in devices]
+            seeds = [order_seed(job.order_seed, decoded.round_index, device) for device in devices]
+            trained = self._trainer.train_many(job.parameters, examples, seeds)
+            for device, (delta, metrics) in zip(devices, trained, strict=True):
+                entropy = device_entropy(job.noise_seed, decoded.round_index, device)
+                yield _encode(encoder, device, delta, metrics, entropy)
+
+    def _examples(self, device: int) -> DeviceExamples:
+        try:
+            return self._model.featurize(self._loader.examples(device))
+        except (ValueError, KeyError, TypeError) as error:
+            fault = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise TuttiError(
+                ErrorCode.DATA_INVALID, f"device {device}: {self._model.name} cannot read its examples: {fault}"
+            ) from None
+
+
+def add_up(work: LocalWork, job: Job, total: npt.NDArray[np.int64]) -> Updates:
+    """Overwrites `total`, int64 of shape (d,), with the exact sum of the job's updates.
+
+    Raises:
+      ValueError: as `LocalWork.updates`, or for a `total` of another length.
+    """
+    total[:] = 0
+    count = len(job.devices)
+    metrics: dict[str, npt.NDArray[np.float64]] = {"diverged": np.zeros(count)}
+    norms = np.zeros(count, np.int64)
+    for row, update in enumerate(work.updates(job)):
+        total += update.vector
+        norms[row] = np.dot(update.vector.astype(np.int64), update.vector.astype(np.int64))
+        for name, value in (update.metrics | {"diverged": float(update.diverged)}).items():
+            metrics.setdefault(name, np.zeros(count))[row] = value
+    return Updates(total=total, count=count, metrics=metrics, norms_squared=norms)
+
+
+def order_seed(seed: int, round_index: int, device: int) -> int:
+    """The seed of one device's example order in one round.
+
+    >>> order_seed(1, 2, 3) != order_seed(1, 3, 2)
+    True
+    """
+    return int.from_bytes(hashlib.sha256(f"order {seed} {round_index} {device}".encode()).digest()[:8], "big")
+
+
+def device_entropy(noise_seed: bytes | None, round_index: int, device: int) -> Entropy:
+    """The operating system's entropy, or with a seed a stream of its own for each (round, device)."""
+    if noise_seed is None:
+        return system_entropy
+    return Keystream(noise_seed, f"device {device}", round_index).read
+
+
+def _encode(
+    encoder: Encoder, device: int, delta: npt.NDArray[np.float32], metrics: dict[str, float], entropy: Entropy
+) -> EncodedUpdate:
+    diverged = not bool(np.isfinite(delta).all())
+    # A device whose training ran away contributes nothing, as if its update had been clipped to 0; the sum stays defined.
+    vector = encoder.encode(np.zeros_like(delta) if diverged else delta, entropy)
+    if not encoder.accepts(vector):
+        raise ValueError(f"the update of device {device} left the grid's norm: a fault of the encoder")
+    clean = {name: value if np.isfinite(value) else 0.0 for name, value in metrics.items()}
+    return EncodedUpdate(device, vector, clean, diverged)

@@ -1,0 +1,54 @@
+"""What the pool and its worker processes say to each other, over a private socket pair."""
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from contract.errors import ErrorCode
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """Use these files: parameters float32 of shape (d,), and this worker's own sum, int64 of shape (d,)."""
+
+    parameters_path: str
+    total_path: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """Put the sum of these devices' updates into your file; the parameters are in theirs."""
+
+    plan: bytes = field(repr=False)
+    devices: npt.NDArray[np.int64] = field(repr=False)
+    order_seed: int
+    noise_seed: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The sum is complete."""
+
+    count: int
+    metrics: dict[str, npt.NDArray[np.float64]] = field(repr=False)
+    norms_squared: npt.NDArray[np.int64] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The worker has done what it was told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The worker cannot do it, for a reason that would not go away."""
+
+    code: ErrorCode
+    detail: str
+
+
+Order: TypeAlias = Attach | Train
+Answer: TypeAlias = Ready | Done | Failed

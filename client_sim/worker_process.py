@@ -1,0 +1,75 @@
+"""A worker: one process on one core, started by `client_sim.workers` as `python -m client_sim.worker_process DESCRIPTOR`.
+
+Its core was chosen before it started, so nothing here can be imported too early.
+"""
+
+import pickle
+import signal
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from client_sim.executor import Job
+from client_sim.local_work import LocalWork, WorkSetup, add_up
+from client_sim.shared_arrays import SharedArray
+from client_sim.worker_messages import Answer, Attach, Done, Failed, Order, Ready, Train
+from contract.errors import ErrorCode, TuttiError
+
+
+def serve(connection: Connection) -> None:
+    """Obeys until the pool goes away."""
+    setup: WorkSetup = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the process that started this one
+    try:
+        work = LocalWork(setup)
+    except (ValueError, TuttiError) as error:
+        connection.send(_failed(error))
+        return
+    connection.send(Ready())
+    parameters = total = None
+    while True:
+        order: Order = connection.recv()
+        match order:
+            case Attach(parameters_path, total_path, dimension):
+                parameters = SharedArray.attach(Path(parameters_path), (dimension,), np.float32)
+                total = SharedArray.attach(Path(total_path), (dimension,), np.int64)
+                connection.send(Ready())
+            case Train():
+                if parameters is None or total is None:
+                    raise ValueError("Train before Attach")
+                connection.send(_train(work, order, parameters, total))
+
+
+def _train(work: LocalWork, order: Train, parameters: SharedArray, total: SharedArray) -> Answer:
+    job = Job(
+        plan=order.plan,
+        parameters=parameters.array,
+        devices=order.devices,
+        order_seed=order.order_seed,
+        noise_seed=order.noise_seed,
+    )
+    try:
+        updates = add_up(work, job, total.array)
+    except (ValueError, TuttiError) as error:
+        return _failed(error)
+    return Done(updates.count, updates.metrics, updates.norms_squared)
+
+
+def _failed(error: ValueError | TuttiError) -> Failed:
+    if isinstance(error, TuttiError):
+        return Failed(error.code, error.detail)
+    return Failed(ErrorCode.INTERNAL, f"a worker refused its work: {error}")
+
+
+def main() -> None:
+    """Connects to the socket whose descriptor is the first argument."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pool decides when to stop
+    try:
+        serve(Connection(int(sys.argv[1])))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the pool is gone
+
+
+if __name__ == "__main__":
+    main()

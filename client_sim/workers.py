@@ -1,0 +1,301 @@
+"""The local executors: worker processes, one a core, or this process itself; the same sums, bit for bit."""
+
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from client_sim import cores
+from client_sim.data.loader import Loader, example_counts
+from client_sim.encoding import encoder_of
+from client_sim.executor import Executor, Job, Updates
+from client_sim.local_work import LocalWork, WorkSetup, add_up
+from client_sim.shared_arrays import SharedArray
+from client_sim.worker_messages import Answer, Attach, Done, Failed, Order, Train
+from contract import plan
+from contract.errors import ErrorCode, TuttiError
+from contract.task import ModelSpec, TaskSpec
+from trainer.vocabulary import Vocabulary
+
+MOST_STARTS = 3
+"""How often the same share of a job is tried before the job is given up."""
+
+
+def open_executor(
+    spec: TaskSpec, loader: Loader, *, workers: int | None = None, vocabulary: Vocabulary | None = None
+) -> Executor:
+    """The executor for a task: `workers` processes, one a core unless given; 0 trains in this process.
+
+    `vocabulary` replaces the model's named one (words counted in the data). A loader that cannot be sent to another process (one defined in a notebook) is used in this process unless `workers` says otherwise.
+
+    Raises:
+      TuttiError: ARGUMENT_INVALID if `workers` were asked for and the loader cannot be sent to them.
+    """
+    options = model_options(spec.model) | ({} if vocabulary is None else {"vocabulary": vocabulary})
+    setup = WorkSetup(loader=loader, model=spec.model.name, model_options=options, training=spec.training)
+    if workers is None:
+        workers = len(cores.available()) if can_be_sent(loader) else 0
+    elif workers > 0 and not can_be_sent(loader):
+        detail = f"a {type(loader).__name__} cannot be sent to worker processes: define it in a module, or use workers=0"
+        raise TuttiError(ErrorCode.ARGUMENT_INVALID, detail)
+    return WorkerPool(setup, num_workers=workers) if workers else InMemoryExecutor(setup)
+
+
+def model_options(model: ModelSpec) -> dict[str, Any]:
+    """What the registry is told about a model besides its name.
+
+    >>> model_options(ModelSpec(name="next_word_small"))
+    {'vocabulary': 'public-en'}
+    """
+    if model.name.startswith("next_word"):
+        return {"vocabulary": model.vocabulary}
+    if model.name == "text_selection":
+        return {"trainable": model.trainable} | ({"init_from": model.init_from} if model.init_from else {})
+    return {}
+
+
+def can_be_sent(loader: Loader) -> bool:
+    """Whether another process can have this loader."""
+    if type(loader).__module__ == "__main__":
+        return False
+    try:
+        pickle.dumps(loader)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return False
+    return True
+
+
+class InMemoryExecutor:
+    """Trains in this process, on one core.
+
+    Its sums are those of any worker pool if nothing in this process used JAX on several cores before.
+    """
+
+    def __init__(self, setup: WorkSetup) -> None:
+        with cores.pinned(cores.available()[0]):
+            self._work = LocalWork(setup)
+
+    def run(self, job: Job) -> Updates:
+        """The updates of all devices of `job`."""
+        total = np.zeros(encoder_of(plan.decode(job.plan).encoding).dimension, np.int64)
+        with cores.pinned(cores.available()[0]):
+            return add_up(self._work, job, total)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class WorkerPool:
+    """`num_workers` processes, each pinned to a core before it starts.
+
+    A worker that dies is started again and its share of the job done anew; what it had summed is dropped, so that no device counts
+    twice. Only sums leave a worker: its part of memory holds the total of its share.
+
+    Raises:
+      ValueError: if `num_workers` is below 1.
+      TuttiError: if a worker cannot start.
+    """
+
+    def __init__(self, setup: WorkSetup, *, num_workers: int) -> None:
+        if num_workers < 1:
+            raise ValueError(f"num_workers must be at least 1, not {num_workers}")
+        self._setup = setup
+        self._pickled = pickle.dumps(setup)
+        self._parameters: list[SharedArray] = []
+        self._totals: list[SharedArray] = []
+        usable = cores.available()
+        self._workers = [_Worker(usable[index % len(usable)]) for index in range(num_workers)]
+        for worker in self._workers:
+            worker.start(self._pickled)
+        for worker in self._workers:
+            self._expect_ready(worker)
+
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """The workers' processes, in order."""
+        return tuple(worker.process_id for worker in self._workers)
+
+    def run(self, job: Job) -> Updates:
+        """The updates of all devices of `job`.
+
+        Raises:
+          TuttiError: with a worker's reason, or INTERNAL if a share of the job killed its worker `MOST_STARTS` times.
+        """
+        dimension = encoder_of(plan.decode(job.plan).encoding).dimension
+        self._share_memory(dimension)
+        for shared in self._parameters:
+            shared.array[:] = job.parameters
+        shares = self._shares(job)
+        answers = self._train(job, shares)
+        total = np.zeros(dimension, np.int64)
+        for share, shared in zip(shares, self._totals, strict=True):
+            if len(share):
+                total += shared.array
+        return _merged(job, shares, answers, total)
+
+    def close(self) -> None:
+        """Ends the processes and waits for them."""
+        for worker in self._workers:
+            worker.stop()
+        self._workers = []
+
+    def _shares(self, job: Job) -> list[npt.NDArray[np.int64]]:
+        """Rows of the job for each worker, so that all have about as many examples.
+
+        Integers add up to the same sum whoever adds them, so the split is free to follow the load.
+        """
+        limit = self._setup.training.max_examples
+        load = np.minimum(example_counts(self._setup.loader, job.devices), limit) + 1
+        finish = np.zeros(len(self._workers))
+        owner = np.zeros(len(job.devices), np.int64)
+        for row in np.argsort(-load, kind="stable"):
+            owner[row] = np.argmin(finish)
+            finish[owner[row]] += load[row]
+        return [np.flatnonzero(owner == index) for index in range(len(self._workers))]
+
+    def _train(self, job: Job, shares: Sequence[npt.NDArray[np.int64]]) -> list[Done | None]:
+        orders = [Train(job.plan, job.devices[share], job.order_seed, job.noise_seed) for share in shares]
+        working = [index for index, share in enumerate(shares) if len(share)]
+        lost = [index for index in working if not self._workers[index].send(orders[index])]
+        answers: list[Done | None] = [None] * len(shares)
+        failures: list[Failed] = []
+        for index in working:
+            answer = None if index in lost else self._workers[index].receive()
+            answer = answer or self._again(index, orders[index], job.parameters)
+            if isinstance(answer, Failed):
+                failures.append(answer)
+            elif isinstance(answer, Done):
+                answers[index] = answer
+        if failures:
+            raise TuttiError(failures[0].code, failures[0].detail)
+        return answers
+
+    def _again(self, index: int, order: Train, parameters: npt.NDArray[np.float32]) -> Answer:
+        """Starts the worker anew and gives it the same share, whose sum it begins from zero."""
+        worker = self._workers[index]
+        for _ in range(MOST_STARTS - 1):
+            worker.stop()
+            worker.start(self._pickled)
+            self._expect_ready(worker)
+            self._attach(index, len(parameters))
+            self._parameters[index].array[:] = parameters
+            answer = worker.receive() if worker.send(order) else None
+            if answer is not None:
+                return answer
+        raise TuttiError(ErrorCode.INTERNAL, f"a worker died {MOST_STARTS} times at the same work ({worker.how_it_ended()})")
+
+    def _share_memory(self, dimension: int) -> None:
+        if not self._totals or len(self._totals[0].array) != dimension:
+            self._parameters = [SharedArray.create((dimension,), np.float32)] * len(self._workers)
+            self._totals = [SharedArray.create((dimension,), np.int64) for _ in self._workers]
+            for index in range(len(self._workers)):
+                self._tell(index)
+            for shared in (self._parameters[0], *self._totals):
+                shared.forget()
+
+    def _attach(self, index: int, dimension: int) -> None:
+        """Memory for one worker that was started again: the names of the old are gone."""
+        self._parameters[index] = SharedArray.create((dimension,), np.float32)
+        self._totals[index] = SharedArray.create((dimension,), np.int64)
+        self._tell(index)
+        self._parameters[index].forget()
+        self._totals[index].forget()
+
+    def _tell(self, index: int) -> None:
+        parameters, total, worker = self._parameters[index], self._totals[index], self._workers[index]
+        order = Attach(str(parameters.path), str(total.path), len(total.array))
+        if not worker.send(order) or worker.receive() is None:
+            raise TuttiError(ErrorCode.INTERNAL, f"a worker died before it had work ({worker.how_it_ended()})")
+
+    def _expect_ready(self, worker: "_Worker") -> None:
+        answer = worker.receive()
+        if isinstance(answer, Failed):
+            raise TuttiError(answer.code, answer.detail)
+        if answer is None:
+            raise TuttiError(ErrorCode.INTERNAL, f"a worker did not start ({worker.how_it_ended()})")
+
+
+class _Worker:
+    """One process and the socket to it. `send` and `receive` say by their result whether it lives."""
+
+    def __init__(self, core: int) -> None:
+        self._core = core
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection[Any, Any] | None = None
+
+    @property
+    def process_id(self) -> int:
+        return 0 if self._process is None else self._process.pid
+
+    def start(self, setup: bytes) -> None:
+        ours, theirs = socket.socketpair()
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+            "JAX_PLATFORMS": "cpu",
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        with cores.pinned(self._core):
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "client_sim.worker_process", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+            )
+        theirs.close()
+        self._connection = Connection(ours.detach())
+        self._connection.send_bytes(setup)
+
+    def send(self, order: Order) -> bool:
+        if self._connection is None:
+            return False
+        try:
+            self._connection.send(order)
+        except OSError:
+            return False
+        return True
+
+    def receive(self) -> Answer | None:
+        if self._connection is None:
+            return None
+        try:
+            return self._connection.recv()
+        except (EOFError, OSError):
+            return None
+
+    def stop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._process is not None:
+            try:
+                self._process.wait(timeout=1.0)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def how_it_ended(self) -> str:
+        status = None if self._process is None else self._process.poll()
+        return f"exit status {status}"
+
+
+def _merged(
+    job: Job, shares: Sequence[npt.NDArray[np.int64]], answers: Sequence[Done | None], total: npt.NDArray[np.int64]
+) -> Updates:
+    count = len(job.devices)
+    metrics: dict[str, npt.NDArray[np.float64]] = {}
+    norms = np.zeros(count, np.int64)
+    for share, answer in zip(shares, answers, strict=True):
+        if answer is not None:
+            norms[share] = answer.norms_squared
+            for name, values in answer.metrics.items():
+                metrics.setdefault(name, np.zeros(count))[share] = values
+    return Updates(total=total, count=count, metrics=metrics, norms_squared=norms)
