@@ -39,7 +39,8 @@ class RoundWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contribution:
-    """The exact integer sum of `count` encoded updates: int64, shape (d,). `metrics` are the simulator's oracle, not the protocol's."""
+    """The exact integer sum of `count` encoded updates: int64, shape (d,). `metrics` are sums over
+    the devices: the simulator's oracle, not the protocol's."""
 
     total: NDArray[np.int64]
     count: int
@@ -78,5 +79,5 @@ class SimulatedServer(Protocol):
         ...
 
     def finish(self, at_s: float) -> Mapping[str, Any]:
-        """Ends the round: charge, noise, outcome, commit; facts of the round for progress and plots."""
+        """Ends the round, an abandoned one too: charge, noise, outcome, commit; facts of the round for progress and plots."""
         ...

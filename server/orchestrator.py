@@ -120,14 +120,12 @@ class Orchestrator:
         return self._pace.retry_window(now_s=self._now_s)
 
     def start(self, at_s: float) -> RoundWork | None:
-        """Closes selection; the work of the cohort, or None if the round was abandoned."""
+        """Closes selection; the work of the cohort, or None if the round was abandoned (and `finish` records that)."""
         if isinstance(self._state, Selecting):
             self._apply(DeadlinePassed(at_s))
         if isinstance(self._state, Configuring):
             self._faults(FaultPoint.AFTER_CHECK_IN, self._facts().index)
             self._apply(Configured(self._state.cohort, at_s))
-        if isinstance(self._state, Abandoned):
-            self._record_abandoned(self._state)
         if not isinstance(self._state, Collecting):
             return None
         return RoundWork(plan=self.plan_bytes(), parameters=self._model.parameters)
@@ -170,7 +168,7 @@ class Orchestrator:
         if self._count > self._reported():
             raise ValueError(f"{self._count} contributions, but {self._reported()} reports were taken")
         for name, value in contribution.metrics.items():
-            self._metrics[name] = self._metrics.get(name, 0.0) + value * contribution.count
+            self._metrics[name] = self._metrics.get(name, 0.0) + value
 
     def finish(self, at_s: float) -> Mapping[str, Any]:
         """Charge, noise, outcome, commit; the facts of the round."""

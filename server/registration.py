@@ -32,6 +32,8 @@ class RunSettings:
     transport: str = "inprocess"
     data: str = "synthetic"
     data_digest: str = ""
+    drawn_seed: int = 0
+    """What the simulation is driven by when no `seed` is given: drawn once, so that a resumed run meets the same devices."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the store."""
@@ -41,6 +43,7 @@ class RunSettings:
             "transport": self.transport,
             "data": self.data,
             "data_digest": self.data_digest,
+            "drawn_seed": self.drawn_seed,
         }
 
 

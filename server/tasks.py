@@ -15,6 +15,7 @@ from privacy import accounting, central
 from server.mechanisms import CentralMechanism
 from trainer import Model, ServerOptimizer, server_optimizer
 from trainer.models import registry
+from trainer.vocabulary import Vocabulary
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedTask:
@@ -26,8 +27,11 @@ class PreparedTask:
     optimizer: ServerOptimizer = field(repr=False)
 
 
-def prepare(spec: TaskSpec) -> PreparedTask:
+def prepare(spec: TaskSpec, vocabulary: Vocabulary | None = None) -> PreparedTask:
     """What a run of `spec` needs.
+
+    Args:
+      vocabulary: for `model.vocabulary: data`, the words that were counted in the data.
 
     Raises:
       TaskFormError: with every problem that `problems` finds.
@@ -35,7 +39,7 @@ def prepare(spec: TaskSpec) -> PreparedTask:
     found = problems(spec)
     if found:
         raise TaskFormError(tuple(found))
-    model = _model(spec)
+    model = _model(spec, vocabulary)
     spec = calibrated(spec, dimension=model.num_parameters)
     outputs = (plan.Output(name="delta", length=model.num_parameters, aggregated=True),)
     return PreparedTask(
@@ -83,14 +87,17 @@ def least_noise(epsilon_of: Callable[[float], float], *, target: float, digits: 
     return high * 10.0**-digits if digits == 0 else round(high * 10.0**-digits, digits)
 
 
-def _model(spec: TaskSpec) -> Model:
-    return registry.get(spec.model.name, **model_options(spec))
+def _model(spec: TaskSpec, vocabulary: Vocabulary | None) -> Model:
+    try:
+        return registry.get(spec.model.name, **model_options(spec, vocabulary))
+    except ValueError as error:
+        raise TaskFormError((Problem("model", str(error), "Correct the model's section."),)) from None
 
 
-def model_options(spec: TaskSpec) -> dict[str, str]:
+def model_options(spec: TaskSpec, vocabulary: Vocabulary | None) -> dict[str, str | Vocabulary]:
     """What the registry is told about a model besides its name."""
     if spec.model.name.startswith("next_word"):
-        return {"vocabulary": spec.model.vocabulary}
+        return {"vocabulary": vocabulary if vocabulary is not None else spec.model.vocabulary}
     if spec.model.name == "text_selection":
         return {"trainable": spec.model.trainable} | ({"init_from": spec.model.init_from} if spec.model.init_from else {})
     return {}
@@ -118,6 +125,10 @@ def _model_problems(spec: TaskSpec) -> list[Problem]:
         found.append(Problem("model.name", f"no model is called {spec.model.name!r}", f"Use one of {known}, or package.module:factory."))
     if spec.model.init_from is not None and not Path(spec.model.init_from).is_file():
         found.append(Problem("model.init_from", f"there is no file {spec.model.init_from}", "Give the path of a weights file."))
+    if spec.model.vocabulary not in ("public-en", "data"):
+        found.append(
+            Problem("model.vocabulary", f"no vocabulary is called {spec.model.vocabulary!r}", "Use public-en, or data (simulation only).")
+        )
     if spec.server.momentum and spec.server.optimizer != "sgd":
         found.append(Problem("server.momentum", f"{spec.server.optimizer} has moments of its own", "Remove it, or use sgd."))
     return found

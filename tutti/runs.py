@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from client_sim.data import open_loader
 from client_sim.data.loader import Loader
 from contract import task
+from contract.entropy import system_entropy
 from contract.errors import ErrorCode, TuttiError
 from contract.task import TaskSpec
 from privacy.report import price_of
@@ -19,6 +20,7 @@ from server.store.store import Store
 from server.store.values import Run, RunState
 from server.tasks import PreparedTask
 from tutti import results, simulation, stores
+from trainer.vocabulary import Vocabulary, count_words
 from tutti.evaluation import HeldOut
 
 
@@ -69,10 +71,15 @@ def run(
     spec = _spec(spec)
     if isinstance(data, str):
         spec = task.replace(spec, data={"source": data})
-    prepared = tasks.prepare(spec)
-    loader = open_loader(prepared.spec.data, model=prepared.spec.model.name) if data is None or isinstance(data, str) else data
+    loader = open_loader(spec.data, model=spec.model.name) if data is None or isinstance(data, str) else data
+    prepared = tasks.prepare(spec, vocabulary(spec, loader))
     settings = RunSettings(
-        seed=seed, noise_seed=seed_noise, transport=transport, data=prepared.spec.data.source, data_digest=loader.digest
+        seed=seed,
+        noise_seed=seed_noise,
+        transport=transport,
+        data=spec.data.source,
+        data_digest=loader.digest,
+        drawn_seed=int.from_bytes(system_entropy(6), "big"),
     )
     with stores.opened(store) as (database, keys):
         registered = registration.register(
@@ -109,8 +116,8 @@ def resume(
             return results.result(database, found)
         if found.state is RunState.CANCELLED:
             raise TuttiError(ErrorCode.RUN_STATE, f"run {found.id[:12]} was cancelled")
-        prepared = tasks.prepare(found.spec)
         loader = data if data is not None else open_loader(found.spec.data, model=found.spec.model.name)
+        prepared = tasks.prepare(found.spec, vocabulary(found.spec, loader))
         if loader.digest != found.settings["data_digest"]:
             raise TuttiError(ErrorCode.RUN_STATE, f"the data of run {found.id[:12]} is not what it was when the run began")
         database.set_run_state(found.id, RunState.RUNNING)
@@ -149,6 +156,14 @@ def play(
     result = results.result(database, finished, seconds=time.monotonic() - began)
     result["metrics"] |= held_out.measure(database.model(finished.id).parameters)
     return result
+
+
+def vocabulary(spec: TaskSpec, loader: Loader) -> Vocabulary | None:
+    """The words of the devices' own text, where the task asks for them; the report calls that not covered."""
+    if spec.model.vocabulary != "data":
+        return None
+    texts = (str(example["text"]) for device in range(loader.num_devices) for example in loader.examples(device))
+    return count_words(texts)
 
 
 def not_covered(spec: TaskSpec) -> list[str]:

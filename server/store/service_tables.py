@@ -1,0 +1,68 @@
+"""Tables of the service around the ledger: jobs, tokens, answered requests, traces of rounds. Nothing here is a guarantee."""
+
+from sqlalchemy import BigInteger, Float, ForeignKey, Integer, LargeBinary, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from server.store.tables import Base
+
+
+class JobRow(Base):
+    """A run that a runner should play. Whoever holds the lease plays it; a lease that is not renewed is free for the next."""
+
+    __tablename__ = "jobs"
+    run: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    population: Mapped[str] = mapped_column(String(64), index=True)
+    state: Mapped[str] = mapped_column(String(20), index=True)
+    workers: Mapped[int | None] = mapped_column(Integer)
+    requested_by: Mapped[str] = mapped_column(String(64))
+    holder: Mapped[str | None] = mapped_column(String(64))
+    lease_until: Mapped[float] = mapped_column(Float)
+    attempts: Mapped[int] = mapped_column(Integer)
+    problem: Mapped[str | None] = mapped_column(String(40))
+    detail: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[str] = mapped_column(String(40))
+
+
+class TokenRow(Base):
+    """A bearer token: the SHA-256 of its secret, never the secret."""
+
+    __tablename__ = "tokens"
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64))
+    secret_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    scopes: Mapped[str] = mapped_column(String(120))
+    populations: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[str] = mapped_column(String(40))
+    expires_at: Mapped[float | None] = mapped_column(Float)
+    revoked: Mapped[bool]
+
+
+class AnsweredRequestRow(Base):
+    """The answer to a request with an `Idempotency-Key`, so that the same request is answered again and not done again."""
+
+    __tablename__ = "answered_requests"
+    principal: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key: Mapped[str] = mapped_column("request_key", String(200), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    status: Mapped[int | None] = mapped_column(Integer)
+    body: Mapped[str | None] = mapped_column(Text)
+    location: Mapped[str | None] = mapped_column(Text)
+    began_at: Mapped[float] = mapped_column(Float)
+
+
+class RoundTraceRow(Base):
+    """What the simulator saw of one attempt at a round: session shapes, phases, metrics (JSON, never hashed)."""
+
+    __tablename__ = "round_traces"
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+    run: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
+    round: Mapped[int] = mapped_column("round_index", Integer)
+    facts: Mapped[str] = mapped_column(Text)
+
+
+class PopulationPolicyRow(Base):
+    """Whether runs of a population start, and their models leave, only after a second person's approval."""
+
+    __tablename__ = "population_policies"
+    population: Mapped[str] = mapped_column(String(64), primary_key=True)
+    approval_required: Mapped[bool]
