@@ -1,6 +1,6 @@
 """From a plan's `encoding` to the function that turns an update into the integers that may leave the device."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,15 +33,13 @@ def encoder_of(encoding: Mapping[str, Any]) -> Encoder:
     Raises:
       ValueError: for an encoding that this device does not know.
 
-    >>> encoder_of({"dimension": 3, "clip_norm": "1", "step": "0.0009765625", "beta": "0.5"}).dimension
+    >>> encoder_of({"kind": "grid", "dimension": 3, "clip_norm": "1", "step": "0.0009765625", "beta": "0.5"}).dimension
     3
     """
-    known = {"dimension", "clip_norm", "step", "beta"}
-    if set(encoding) - {"kind"} != known or encoding.get("kind", "grid") != "grid":
-        raise ValueError(f"this device knows no encoding with {sorted(encoding)} and kind {encoding.get('kind')!r}")
-    return Grid(
-        dimension=int(encoding["dimension"]),
-        clip_norm=float(encoding["clip_norm"]),
-        step=float(encoding["step"]),
-        beta=float(encoding["beta"]),
-    )
+    kind = encoding.get("kind")
+    if kind not in _KNOWN:
+        raise ValueError(f"this device knows no encoding of kind {kind!r}, only {', '.join(map(str, _KNOWN))}")
+    return _KNOWN[kind](encoding)
+
+
+_KNOWN: dict[object, Callable[[Mapping[str, Any]], Encoder]] = {"grid": Grid.from_json}
