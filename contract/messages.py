@@ -62,6 +62,13 @@ class RetryWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do yet: send the same request again after `after_s`. A held place in the cohort, or an upload's turn."""
+
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class EligibilityRequest:
     """A check-in: the device's conditions hold and it asks what there is to do."""
 
@@ -190,7 +197,14 @@ class TaskResult:
     status: ResultStatus
 
 
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The server has heard how the session ended."""
+
+
 Request: TypeAlias = (
     EligibilityRequest | AssignmentRequest | ResourceRequest | UploadRequest | UploadChunk | SubmitResult | TaskResult
 )
-Reply: TypeAlias = EligibilitySpec | Rejected | TaskAssignment | ResourceChunk | UploadProgress | Accepted | Aborted
+Reply: TypeAlias = (
+    EligibilitySpec | Rejected | Wait | TaskAssignment | ResourceChunk | UploadProgress | Accepted | Aborted | Acknowledged
+)
