@@ -6,12 +6,17 @@ import socket
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Set before anything imports JAX. An accelerator's tests say `JAX_PLATFORMS=cuda` themselves.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# Nothing is timed in a test: a busy machine must not fail a property.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 
 def _is_local(address: object) -> bool:
