@@ -13,9 +13,9 @@ from contract.clock import wall_time
 from contract.errors import ErrorCode, TuttiError
 from contract.task import TaskSpec
 from privacy.ledger import merkle
-from server.store import blobs
+from server.store import blobs, service_tables
 from server.store.engine import Transactions, database_url, open_engine
-from server.store.tables import Base, LedgerEntryRow, ModelRow, RoundRow, RunRow, TreeHeadRow
+from server.store.tables import LedgerEntryRow, ModelRow, RoundRow, RunRow, TreeHeadRow
 from server.store.values import Entry, Round, Run, RunState, StoredModel
 
 KEEP_LAST = 3
@@ -36,7 +36,7 @@ class Store:
           TuttiError: SCHEMA_MISMATCH if it was written with another schema.
         """
         engine = open_engine(database_url(store))
-        Base.metadata.create_all(engine)
+        service_tables.Base.metadata.create_all(engine)
         return cls(Transactions(engine))
 
     def close(self) -> None:
