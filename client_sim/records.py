@@ -158,16 +158,18 @@ class ParticipationRecords:
         """Puts all records back to `snapshot`: only a simulation, which is stopped and resumed as a whole, may do so.
 
         Raises:
-          ValueError: for a snapshot of another population, or records that are kept on file.
+          ValueError: for a snapshot of another population.
         """
         if snapshot.shape != (5, self.num_devices):
             raise ValueError(
                 f"a snapshot of {self.num_devices} records has shape (5, {self.num_devices}), not {snapshot.shape}"
             )
-        if self._database is not None:
-            raise ValueError("records on file cannot be put back: the devices behind them remember")
         self._created_s, (self._last, self._previous, self._participations) = snapshot[0].copy(), snapshot[1:4].astype(np.int64)
         self._sent = snapshot[4] != 0
+        if self._database is not None:
+            with _transaction(self._database):
+                self._database.execute("DELETE FROM participation WHERE scope = ?", (self.scope,))
+                self._write(self._database, np.flatnonzero((self._last != NEVER) | self._sent | (self._created_s != 0)))
 
     def _require_charged(self, devices: npt.NDArray[np.int64], index: int) -> None:
         other = devices[self._last[devices] != index]
@@ -191,10 +193,13 @@ class ParticipationRecords:
     def _save(self, devices: npt.NDArray[np.int64]) -> None:
         if self._database is None:
             return
+        with _transaction(self._database):
+            self._write(self._database, devices)
+
+    def _write(self, database: sqlite3.Connection, devices: npt.NDArray[np.int64]) -> None:
         columns = (self._created_s, self._last, self._previous, self._participations, self._sent)
         rows = zip(devices.tolist(), *(cast(list[float], column[devices].tolist()) for column in columns), strict=True)
-        with _transaction(self._database):
-            self._database.executemany(_UPSERT, ((self.scope, *row) for row in rows))
+        database.executemany(_UPSERT, ((self.scope, *row) for row in rows))
 
 
 def _open(path: Path) -> sqlite3.Connection:

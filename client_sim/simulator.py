@@ -292,6 +292,8 @@ class FleetSimulator:
         state = None if self._journal is None else self._journal.load(position.round_index)
         if state is None:
             self._origin_s = 0.0
+            if self._journal is not None:
+                self._journal.save(position.round_index, self._state())
             return
         self.now_s = state.now_s
         self._origin_s = state.now_s - position.opened_s

@@ -34,7 +34,8 @@ def open_executor(
 ) -> Executor:
     """The executor for a task: `workers` processes, one a core unless given; 0 trains in this process.
 
-    `vocabulary` replaces the model's named one (words counted in the data). A loader that cannot be sent to another process (one defined in a notebook) is used in this process unless `workers` says otherwise.
+    `vocabulary` replaces the model's named one (words counted in the data). A loader that cannot be sent to another process (one
+    defined in a notebook) is used in this process unless `workers` says otherwise.
 
     Raises:
       TuttiError: ARGUMENT_INVALID if `workers` were asked for and the loader cannot be sent to them.

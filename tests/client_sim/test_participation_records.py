@@ -77,6 +77,19 @@ def test_nothing_is_given_back_after_the_last_chunk() -> None:
     assert records.last(ALL).tolist() == [2, 2, 2, 2]
 
 
+def test_a_simulation_may_put_its_records_back(tmp_path: Path) -> None:
+    path = tmp_path / "records.sqlite"
+    records = ParticipationRecords(num_devices=4, path=path, scope="a")
+    records.charge(ALL[:2], 3)
+    before = records.snapshot()
+    records.charge(ALL[1:], 4)
+    records.restore(before)
+    records.close()
+    again = ParticipationRecords(num_devices=4, path=path, scope="a")
+    assert again.last(ALL).tolist() == [3, 3, NEVER, NEVER]
+    again.close()
+
+
 def test_a_device_cannot_be_charged_twice_at_once() -> None:
     with pytest.raises(ValueError, match="once each"):
         ParticipationRecords(num_devices=4).charge(np.array([1, 1]), 0)

@@ -15,7 +15,7 @@ from client_sim.data import Loader, SyntheticFeatures
 from client_sim.executor import Job
 from client_sim.local_work import LocalWork, WorkSetup, add_up, device_entropy
 from client_sim.workers import InMemoryExecutor, WorkerPool, can_be_sent, open_executor
-from contract import canonical, plan
+from contract import plan
 from contract.errors import ErrorCode, TuttiError
 from contract.task import TrainingSpec, parse_mapping
 from privacy import grid
@@ -40,8 +40,7 @@ class Broken:
 
 
 def plan_bytes(round_index: int = 0, clip_norm: float = 1.0) -> bytes:
-    encoding = canonical.plain(grid.plan(dimension=DIMENSION, clip_norm=clip_norm))
-    assert isinstance(encoding, dict)
+    encoding = grid.plan(dimension=DIMENSION, clip_norm=clip_norm).to_json()
     return plan.encode(
         plan.Plan(
             task={}, run="r", round_index=round_index, leaf=round_index, model_digest="", encoding=encoding,
@@ -161,12 +160,12 @@ def test_an_update_that_is_no_number_contributes_nothing() -> None:
 
 def test_a_plan_of_another_kind_is_refused(pool: WorkerPool) -> None:
     unknown = Job(
-        plan=plan_bytes().replace(b'"beta"', b'"gamma"'),
+        plan=plan_bytes().replace(b'"grid"', b'"heap"'),
         parameters=registry.get("mlp").init(0),
         devices=np.array([1]),
         order_seed=1,
     )
-    with pytest.raises(ValueError, match="knows no encoding"):
+    with pytest.raises(ValueError, match="knows no encoding of kind 'heap'"):
         pool.run(unknown)
 
 
