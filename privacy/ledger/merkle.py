@@ -1,8 +1,15 @@
-"""The Merkle tree of RFC 9162: leaf and node hashes, and the root kept as a frontier, so that an append costs O(log n)."""
+"""The Merkle tree of RFC 9162: leaf and node hashes, and the root kept as a frontier, so that an append costs O(log n).
+
+Proofs are in `privacy.ledger.proofs`.
+"""
 
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+HASH_BYTES = 32
+EMPTY_ROOT = hashlib.sha256().digest()
+"""The root of the tree without entries: SHA-256 of nothing."""
 
 
 def leaf_hash(body: bytes) -> bytes:
@@ -32,20 +39,37 @@ class Frontier:
         >>> Frontier().append(leaf_hash(b"")).root().hex()[:16]
         '6e340b9cffb37a98'
         """
-        peaks, size, node = list(self.peaks), self.size, leaf
+        return self.grow(leaf)[0]
+
+    def grow(self, leaf: bytes) -> tuple["Frontier", tuple[bytes, ...]]:
+        """The tree with one more leaf hash, and the roots of the perfect subtrees that this leaf completes, smallest first.
+
+        A store that keeps these, one tuple beside every second leaf, can answer any proof without hashing bodies.
+
+        >>> [len(Frontier(size, (bytes(32),) * size.bit_count()).grow(bytes(32))[1]) for size in range(8)]
+        [0, 1, 0, 2, 0, 1, 0, 3]
+        """
+        peaks, size, node, completed = list(self.peaks), self.size, leaf, list[bytes]()
         while size & 1:
             node = node_hash(peaks.pop(), node)
+            completed.append(node)
             size >>= 1
-        return Frontier(self.size + 1, (*peaks, node))
+        return Frontier(self.size + 1, (*peaks, node)), tuple(completed)
 
     def root(self) -> bytes:
         """The root hash; SHA-256 of nothing for the empty tree."""
-        if not self.peaks:
-            return hashlib.sha256().digest()
-        node = self.peaks[-1]
-        for peak in reversed(self.peaks[:-1]):
-            node = node_hash(peak, node)
-        return node
+        return fold(self.peaks)
+
+
+def fold(peaks: Iterable[bytes]) -> bytes:
+    """The root over neighbouring subtrees, largest first."""
+    smallest_first = list(peaks)[::-1]
+    if not smallest_first:
+        return EMPTY_ROOT
+    node = smallest_first[0]
+    for peak in smallest_first[1:]:
+        node = node_hash(peak, node)
+    return node
 
 
 def frontier(leaves: Iterable[bytes]) -> Frontier:
