@@ -22,8 +22,8 @@ from server.mechanisms import CentralMechanism
 from server.pace import PaceSteering
 from server.rounds import machine, outcome
 from server.rounds.states import (
-    AbandonReason,
     Abandoned,
+    AbandonReason,
     Aggregating,
     Charged,
     CheckedIn,
@@ -35,6 +35,7 @@ from server.rounds.states import (
     DeadlinePassed,
     Event,
     Failed,
+    Lost,
     Reported,
     RoundFacts,
     Selecting,
@@ -86,7 +87,9 @@ class Orchestrator:
             if self._barren >= MAX_BARREN_ROUNDS:
                 self._store.set_run_state(self._run.id, RunState.FAILED)
                 reason = self._state.reason.value if isinstance(self._state, Abandoned) else "unknown"
-                raise TuttiError(ErrorCode.TOO_FEW_DEVICES, f"{self._barren} rounds in a row were abandoned, the last for {reason}")
+                raise TuttiError(
+                    ErrorCode.TOO_FEW_DEVICES, f"{self._barren} rounds in a row were abandoned, the last for {reason}"
+                )
             self._begin()
         facts = self._facts()
         return RoundPosition(
@@ -181,6 +184,22 @@ class Orchestrator:
         if isinstance(self._state, Abandoned):
             self._record_abandoned(self._state)
         return self._round_facts()
+
+    # -- one device at a time --------------------------------------------------------------------------------------------------
+
+    @property
+    def collecting(self) -> bool:
+        """Whether uploads still count."""
+        return isinstance(self._state, Collecting)
+
+    def lose(self, count: int, at_s: float) -> None:
+        """`count` devices of the cohort are known to be gone; a round that waits for nobody else closes."""
+        if isinstance(self._state, Selecting | Configuring | Collecting):
+            self._apply(Lost(count, at_s))
+
+    def advance_to(self, now_s: float) -> None:
+        """Time passes between rounds: the next one opens at `now_s`."""
+        self._now_s = max(self._now_s, now_s)
 
     # -- the round's inside ------------------------------------------------------------------------------------------------------
 
@@ -321,7 +340,7 @@ class Orchestrator:
     def _apply(self, event: Event) -> None:
         if self._state is None:
             raise ValueError(f"{type(event).__name__} before the first round")
-        if isinstance(event, CheckedIn | DeadlinePassed | Configured | Reported):
+        if isinstance(event, CheckedIn | DeadlinePassed | Configured | Reported | Lost):
             self._now_s = max(self._now_s, event.at_s)
         self._state, _ = machine.step(self._state, event)
 
