@@ -97,7 +97,9 @@ class Tokens:
         """
         held, limits = frozenset(scopes), frozenset(populations)
         if not name or len(name) > 64 or not held:
-            raise ValueError(f"a token needs a name of at most 64 characters and a scope, not {name!r} and {sorted(s.value for s in held)}")
+            raise ValueError(
+                f"a token needs a name of at most 64 characters and a scope, not {name!r} and {sorted(s.value for s in held)}"
+            )
         if valid_s is not None and valid_s <= 0:
             raise ValueError(f"a token is valid for a positive time, not {valid_s} s")
         number = base64.b32encode(self._entropy(5)).decode().lower()

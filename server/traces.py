@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from server.store.engine import Transactions
 from server.store.service_tables import RoundTraceRow
@@ -32,6 +32,16 @@ class Traces:
         with self._transactions.begin() as session:
             return [(row.id, json.loads(row.facts)) for row in session.scalars(query)]
 
+    def of_rounds(self, run: str, first: int, last: int) -> dict[int, dict[str, Any]]:
+        """The newest trace of each round from `first` to `last`."""
+        query = (
+            select(RoundTraceRow)
+            .where(RoundTraceRow.run == run, RoundTraceRow.round >= first, RoundTraceRow.round <= last)
+            .order_by(RoundTraceRow.id)
+        )
+        with self._transactions.begin() as session:
+            return {row.round: json.loads(row.facts) for row in session.scalars(query)}
+
     def shapes(self, run: str) -> dict[str, int]:
         """How many sessions of a run had each shape, such as `-v[]+^`, the most frequent first."""
         totals: dict[str, int] = {}
@@ -40,8 +50,3 @@ class Traces:
                 for shape, count in json.loads(text).get("shapes", {}).items():
                     totals[shape] = totals.get(shape, 0) + count
         return dict(sorted(totals.items(), key=lambda pair: (-pair[1], pair[0])))
-
-    def count(self) -> int:
-        """All traces of the store."""
-        with self._transactions.begin() as session:
-            return session.scalar(select(func.count()).select_from(RoundTraceRow)) or 0
