@@ -4,20 +4,23 @@ A plan is a public value: everybody who knows the task's parameters computes the
 to each leaf's integer sum; `event(leaves)` is what all leaves so far cost together.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 
-from privacy import accounting, grid, rounding, tree_sensitivity
-from privacy.events import Adjacency, Event, GaussianEvent, Law, TreeEvent, UnboundedEvent
+from privacy import calibration, grid, matrix_adapter, rounding, strategies, tree_sensitivity
+from privacy.events import Adjacency, BandedEvent, BltEvent, Event, GaussianEvent, Law, TreeEvent, UnboundedEvent
 from privacy.grid import Grid
+from privacy.matrix_noise import BandedNoise, BufferedNoise
 from privacy.noise import IndependentNoise, NoiseStream, NoNoise, TreeNoise
 from privacy.samplers import Sampler, rounded_gaussian
+from privacy.strategies import Banded, BufferedToeplitz, Strategy
 
-MECHANISMS = ("none", "tree", "gaussian")
-_LARGEST_MULTIPLIER = 1e6
+MECHANISMS = ("none", "tree", "gaussian", "banded", "blt")
+_MOST_BANDS = 64
+_BUFFERS = 3
 UNCLIPPED_NORM = 64.0
 """Norm to which updates are clipped when training without privacy and without a clip norm: the grid needs some bound."""
 
@@ -30,8 +33,10 @@ class CentralPlan:
       mechanism: one of `MECHANISMS`.
       grid: integer grid of the contributions; its norm bound is the sensitivity.
       noise_multiplier: z; 0 for no noise.
-      sigma: deviation of the noise of a node or release in grid steps, a whole number, the least that is at least z times the
-        norm bound; 0 for no noise.
+      sigma: deviation of what is drawn, a whole number of 2^-fraction_bits grid steps, the least that is at least z times the
+        norm bound (banded: times the column norm too); 0 for no noise.
+      fraction_bits: 0 but for correlated noise, which is drawn finer than it is released.
+      strategy: of correlated noise.
       rounds: leaves planned; no more can be streamed or priced.
       minimum_separation, max_participations: the schedule, separation counted strictly between.
       restart_every, honaker: tree only.
@@ -52,6 +57,8 @@ class CentralPlan:
     restart_every: int | None = None
     honaker: bool = True
     sampling_rate: float | None = None
+    fraction_bits: int = 0
+    strategy: Strategy | None = None
 
     def event(self, leaves: int) -> Event:
         """Everything that `leaves` rounds release, as one event.
@@ -63,28 +70,49 @@ class CentralPlan:
             raise ValueError(f"leaves must lie in [0, {self.rounds}], not {leaves}")
         if self.sigma == 0:
             return UnboundedEvent(reason="no noise was added")
-        schedule = (self.minimum_separation, self.max_participations)
+        draws = leaves if self.mechanism != "tree" else tree_sensitivity.nodes(leaves, self.restart_every)
+        drawn = {"draws": draws * self.grid.dimension, "distance_log2": self._sampler().distance_log2}
+        return dataclasses.replace(self._ideal(leaves), law=Law.ROUNDED_GAUSSIAN, **drawn)
+
+    def _ideal(self, leaves: int) -> TreeEvent | GaussianEvent | BandedEvent | BltEvent:
+        multiplier, separation, cap = self.noise_multiplier, self.minimum_separation, self.max_participations
+        match self.strategy:
+            case Banded():
+                return BandedEvent(
+                    noise_multiplier=multiplier,
+                    leaves=leaves,
+                    bands=self.strategy.bands,
+                    minimum_separation=separation,
+                    max_participations=cap,
+                )
+            case BufferedToeplitz():
+                error = self.strategy.numerical_error(self.rounds) * math.sqrt(self.grid.dimension * self.rounds)
+                return BltEvent(
+                    noise_multiplier=multiplier,
+                    leaves=leaves,
+                    buf_decay=self.strategy.buf_decay,
+                    output_scale=self.strategy.output_scale,
+                    numerical_inflation=error / math.sqrt(self.grid.norm_bound_squared),
+                    minimum_separation=separation,
+                    max_participations=cap,
+                )
+            case None:
+                pass
         if self.mechanism == "tree":
             return TreeEvent(
-                noise_multiplier=self.noise_multiplier,
+                noise_multiplier=multiplier,
                 leaves=leaves,
-                minimum_separation=schedule[0],
-                max_participations=schedule[1],
+                minimum_separation=separation,
+                max_participations=cap,
                 restart_every=self.restart_every,
-                law=Law.ROUNDED_GAUSSIAN,
-                draws=tree_sensitivity.nodes(leaves, self.restart_every) * self.grid.dimension,
-                distance_log2=self._sampler().distance_log2,
             )
         return GaussianEvent(
-            noise_multiplier=self.noise_multiplier,
+            noise_multiplier=multiplier,
             releases=leaves,
-            minimum_separation=schedule[0],
-            max_participations=schedule[1],
+            minimum_separation=separation,
+            max_participations=cap,
             sampling_rate=self.sampling_rate,
             adjacency=Adjacency.ZERO_OUT if self.sampling_rate is None else Adjacency.ADD_OR_REMOVE,
-            law=Law.ROUNDED_GAUSSIAN,
-            draws=leaves * self.grid.dimension,
-            distance_log2=self._sampler().distance_log2,
         )
 
     def stream(self, key: bytes, first_leaf: int = 0) -> NoiseStream:
@@ -99,18 +127,29 @@ class CentralPlan:
           The integer sums with this noise are the rounding of a Gaussian mechanism's outputs, or a function of them, up to the
           distance that `event` states: round(S + x) = S + round(x) for an integer S.
         """
+        dimension = self.grid.dimension
         if self.sigma == 0:
-            return NoNoise(dimension=self.grid.dimension, leaf=first_leaf)
+            return NoNoise(dimension=dimension, leaf=first_leaf)
+        sampler = self._sampler()
+        match self.strategy:
+            case Banded():
+                return BandedNoise(dimension=dimension, strategy=self.strategy, sampler=sampler, key=key, first_leaf=first_leaf)
+            case BufferedToeplitz():
+                return BufferedNoise(
+                    dimension=dimension, strategy=self.strategy, sampler=sampler, key=key, first_leaf=first_leaf
+                )
+            case None:
+                pass
         if self.mechanism == "tree":
             return TreeNoise(
-                dimension=self.grid.dimension,
-                sampler=self._sampler(),
+                dimension=dimension,
+                sampler=sampler,
                 key=key,
                 honaker=self.honaker,
                 restart_every=self.restart_every,
                 first_leaf=first_leaf,
             )
-        return IndependentNoise(dimension=self.grid.dimension, sampler=self._sampler(), key=key, leaf=first_leaf)
+        return IndependentNoise(dimension=dimension, sampler=sampler, key=key, leaf=first_leaf)
 
     def _sampler(self) -> Sampler:
         return rounded_gaussian(float(self.sigma))
@@ -128,14 +167,21 @@ def plan(
     restart_every: int | None = None,
     honaker: bool = True,
     sampling_rate: float | None = None,
+    bands: int | None = None,
+    buffers: int | None = None,
+    strategy: Strategy | None = None,
     beta: float = rounding.DEFAULT_BETA,
 ) -> CentralPlan:
     """The plan of a central mechanism.
 
     Args:
-      mechanism: `tree`, `gaussian`, or `none`.
+      mechanism: one of `MECHANISMS`.
       clip_norm: may be None for `none` only, where `UNCLIPPED_NORM` then bounds the grid.
-      noise_multiplier: z >= 0; None for `none`.
+      noise_multiplier: z >= 0; None for `none`. Banded: relative to a strategy whose columns are normalised.
+      sampling_rate: gaussian only: Poisson sampling.
+      bands: banded only; all that the separation allows, up to 64, unless given.
+      buffers: blt only; 3 unless given. The strategy is then optimised by jax-privacy, in about ten seconds.
+      strategy: banded and blt: the strategy itself, such as that of a run that is resumed.
 
     Raises:
       ValueError: for a mechanism that is not planned here, or a value that names itself.
@@ -157,11 +203,17 @@ def plan(
     tree_sensitivity.most_participations(
         leaves=rounds, minimum_separation=minimum_separation, max_participations=max_participations
     )
+    if mechanism in ("banded", "blt") and strategy is None:
+        strategy = _strategy(mechanism, rounds, minimum_separation, max_participations, bands, buffers)
+    fraction_bits = strategy.fraction_bits if strategy is not None else 0
+    column = strategy.squared_norm if isinstance(strategy, Banded) else 1 << (2 * fraction_bits)
     return CentralPlan(
         mechanism=mechanism,
         grid=chosen,
         noise_multiplier=multiplier,
-        sigma=whole_sigma(multiplier, chosen.norm_bound_squared),
+        sigma=whole_sigma(multiplier, chosen.norm_bound_squared * column),
+        fraction_bits=fraction_bits,
+        strategy=strategy,
         rounds=rounds,
         minimum_separation=minimum_separation,
         max_participations=max_participations,
@@ -183,31 +235,23 @@ def whole_sigma(noise_multiplier: float, norm_bound_squared: int) -> int:
 
 
 def calibrate(event_of: Callable[[float], Event], *, epsilon: float, delta: float) -> float:
-    """The least noise multiplier, to six digits upwards, with which an event costs at most `epsilon` at `delta`.
+    """The least noise multiplier that meets a target: `calibration.noise_multiplier`."""
+    return calibration.noise_multiplier(event_of, epsilon=epsilon, delta=delta)
 
-    Args:
-      event_of: the event at a noise multiplier; its price falls as the multiplier grows.
 
-    Raises:
-      ValueError: if no multiplier below 10^6 is enough.
-
-    >>> from privacy.accounting import price
-    >>> z = calibrate(lambda z: GaussianEvent(noise_multiplier=z, releases=1), epsilon=1.0, delta=1e-6)
-    >>> z, price(GaussianEvent(noise_multiplier=z, releases=1), 1e-6).epsilon <= 1.0
-    (4.22468, True)
-    """
-    if not epsilon > 0:
-        raise ValueError(f"epsilon must be positive, not {epsilon}")
-    low, high = 0.0, _LARGEST_MULTIPLIER
-    if accounting.price(event_of(high), delta).epsilon > epsilon:
-        raise ValueError(f"no noise multiplier below {high:g} gives epsilon {epsilon} at delta {delta}")
-    while high - low > 1e-7 * high:
-        middle = math.sqrt(low * high) if low > 0 else high / 16
-        if accounting.price(event_of(middle), delta).epsilon <= epsilon:
-            high = middle
-        else:
-            low = middle
-    return float(Context(prec=6, rounding=ROUND_CEILING).create_decimal(Decimal(high)))
+def _strategy(
+    mechanism: str, rounds: int, separation: int, cap: int | None, bands: int | None, buffers: int | None
+) -> Strategy:
+    if mechanism == "banded":
+        chosen = min(separation + 1, rounds, _MOST_BANDS) if bands is None else bands
+        if not 1 <= chosen <= separation + 1:
+            raise ValueError(f"bands must lie in [1, minimum_separation + 1 = {separation + 1}], not {chosen}")
+        return strategies.square_root_banded(bands=min(chosen, rounds))
+    times = tree_sensitivity.most_participations(leaves=rounds, minimum_separation=separation, max_participations=cap)
+    decay, scale = matrix_adapter.optimize_blt(
+        rounds=rounds, minimum_separation=separation, max_participations=times, buffers=buffers or _BUFFERS
+    )
+    return strategies.buffered(buf_decay=decay, output_scale=scale)
 
 
 def _grid(mechanism: str, dimension: int, clip_norm: float | None, beta: float) -> Grid:
