@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from contract import canonical, plan, task
+from contract import canonical, task
+from contract import plan as plans
 from contract.canonical import Json
 from contract.task import TaskSpec
 from privacy import central, events
@@ -40,7 +41,7 @@ class CentralMechanism:
 
     plan: central.CentralPlan
     report_goal: int
-    outputs: tuple[plan.Output, ...] = field(default=())
+    outputs: tuple[plans.Output, ...] = field(default=())
 
     @property
     def private(self) -> bool:
@@ -66,8 +67,8 @@ class CentralMechanism:
 
     def plan_bytes(self, *, spec: TaskSpec, run: str, round_index: int, leaf: int, model_digest: str) -> bytes:
         """What every device of a round is told."""
-        return plan.encode(
-            plan.Plan(
+        return plans.encode(
+            plans.Plan(
                 task=task_facts(spec),
                 run=run,
                 round_index=round_index,

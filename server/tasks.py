@@ -17,6 +17,7 @@ from trainer import Model, ServerOptimizer, server_optimizer
 from trainer.models import registry
 from trainer.vocabulary import Vocabulary
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedTask:
     """A task that can run. `spec` has its noise calibrated: `noise_multiplier` is a number wherever a mechanism is private."""
@@ -40,7 +41,7 @@ def prepare(spec: TaskSpec, vocabulary: Vocabulary | None = None) -> PreparedTas
     if found:
         raise TaskFormError(tuple(found))
     model = _model(spec, vocabulary)
-    spec = calibrated(spec, dimension=model.num_parameters)
+    spec = calibrated(spec)
     outputs = (plan.Output(name="delta", length=model.num_parameters, aggregated=True),)
     return PreparedTask(
         spec=spec,
@@ -57,16 +58,20 @@ def problems(spec: TaskSpec) -> list[Problem]:
     return [*_model_problems(spec), *_cohort_problems(spec), *_privacy_problems(spec), *_aggregation_problems(spec)]
 
 
-def calibrated(spec: TaskSpec, *, dimension: int) -> TaskSpec:
+def calibrated(spec: TaskSpec) -> TaskSpec:
     """`spec` with the noise multiplier that meets its target epsilon, if it names one."""
     privacy = spec.privacy
     if privacy.epsilon is None or privacy.mechanism not in CENTRAL_MECHANISMS:
         return spec
     multiplier = least_noise(
-        lambda noise_multiplier: accounting.price(
-            _central_plan(task.replace(spec, privacy={"noise_multiplier": noise_multiplier, "epsilon": None}), 1).event(spec.rounds),
-            privacy.delta or 0.0,
-        ).epsilon,
+        lambda noise_multiplier: (
+            accounting.price(
+                _central_plan(task.replace(spec, privacy={"noise_multiplier": noise_multiplier, "epsilon": None}), 1).event(
+                    spec.rounds
+                ),
+                privacy.delta or 0.0,
+            ).epsilon
+        ),
         target=privacy.epsilon,
     )
     return task.replace(spec, privacy={"noise_multiplier": multiplier, "epsilon": None})
@@ -99,7 +104,8 @@ def model_options(spec: TaskSpec, vocabulary: Vocabulary | None) -> dict[str, st
     if spec.model.name.startswith("next_word"):
         return {"vocabulary": vocabulary if vocabulary is not None else spec.model.vocabulary}
     if spec.model.name == "text_selection":
-        return {"trainable": spec.model.trainable} | ({"init_from": spec.model.init_from} if spec.model.init_from else {})
+        options: dict[str, str | Vocabulary] = {"trainable": spec.model.trainable}
+        return options | ({"init_from": spec.model.init_from} if spec.model.init_from else {})
     return {}
 
 
@@ -122,12 +128,18 @@ def _model_problems(spec: TaskSpec) -> list[Problem]:
     found: list[Problem] = []
     if ":" not in spec.model.name and spec.model.name not in registry.names():
         known = ", ".join(registry.names())
-        found.append(Problem("model.name", f"no model is called {spec.model.name!r}", f"Use one of {known}, or package.module:factory."))
+        found.append(
+            Problem("model.name", f"no model is called {spec.model.name!r}", f"Use one of {known}, or package.module:factory.")
+        )
     if spec.model.init_from is not None and not Path(spec.model.init_from).is_file():
         found.append(Problem("model.init_from", f"there is no file {spec.model.init_from}", "Give the path of a weights file."))
     if spec.model.vocabulary not in ("public-en", "data"):
         found.append(
-            Problem("model.vocabulary", f"no vocabulary is called {spec.model.vocabulary!r}", "Use public-en, or data (simulation only).")
+            Problem(
+                "model.vocabulary",
+                f"no vocabulary is called {spec.model.vocabulary!r}",
+                "Use public-en, or data (simulation only).",
+            )
         )
     if spec.server.momentum and spec.server.optimizer != "sgd":
         found.append(Problem("server.momentum", f"{spec.server.optimizer} has moments of its own", "Remove it, or use sgd."))
@@ -146,7 +158,11 @@ def _cohort_problems(spec: TaskSpec) -> list[Problem]:
         )
     if spec.data.devices is not None and spec.data.devices < cohort.report_goal:
         found.append(
-            Problem("data.devices", f"{spec.data.devices} devices cannot fill {cohort.report_goal} reports", "Simulate more devices.")
+            Problem(
+                "data.devices",
+                f"{spec.data.devices} devices cannot fill {cohort.report_goal} reports",
+                "Simulate more devices.",
+            )
         )
     return found
 
@@ -158,7 +174,9 @@ def _privacy_problems(spec: TaskSpec) -> list[Problem]:
             found.append(Problem("privacy.mechanism", "none adds no noise, so it can meet no target", "Name a mechanism."))
         return found
     if privacy.clip_norm is None:
-        found.append(Problem("privacy.clip_norm", "without a clip there is no sensitivity", "Add the largest L2 norm of an update."))
+        found.append(
+            Problem("privacy.clip_norm", "without a clip there is no sensitivity", "Add the largest L2 norm of an update.")
+        )
     if privacy.delta is None:
         found.append(Problem("privacy.delta", "an epsilon means nothing without its delta", "Add delta, such as 1e-6."))
     if (privacy.epsilon is None) == (privacy.noise_multiplier is None):

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from contract.errors import ErrorCode, Problem, TuttiError
 from contract.task import TaskFormError
-from tutti.commands import inspect, run, tasks
+from tutti.commands import inspect, models, plots, run, setup, tasks
 
 app = typer.Typer(
     name="tutti",
@@ -16,13 +16,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-run.register(app)
-inspect.register(app)
-tasks.register(app)
+for commands in (run, inspect, models, plots, tasks, setup):
+    commands.register(app)
 
 
 def main() -> None:
     """Runs the command line; the exit code comes from the catalogue."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # one's own model and loader are found in the current directory
     try:
         app()
     except TaskFormError as error:

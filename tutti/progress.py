@@ -3,11 +3,19 @@
 from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from contract.task import TaskSpec
@@ -30,7 +38,7 @@ class LiveRounds:
         self._bar = self._progress.add_task(spec.name, total=spec.rounds)
         self._live = Live(self._render(), console=self._console, refresh_per_second=8) if self._live_wanted else None
 
-    def __enter__(self) -> "LiveRounds":
+    def __enter__(self) -> Self:
         if self._live is not None:
             self._live.start()
         return self

@@ -1,14 +1,28 @@
 """A run's object, as `--json` prints it and `tutti.run` returns it."""
 
+import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
+from contract import task
+from contract.task import TaskSpec
 from privacy.report import summarize
 from server.store.store import Store
 from server.store.values import Run
 
 NOT_METRICS = frozenset(
-    {"round", "leaf", "state", "reported", "virtual_s", "selection_s", "cohort", "violations", "smallest_separation", "most_participations"}
+    {
+        "round",
+        "leaf",
+        "state",
+        "reported",
+        "virtual_s",
+        "selection_s",
+        "cohort",
+        "violations",
+        "smallest_separation",
+        "most_participations",
+    }
 )
 """Facts of a round that describe the fleet and not the model."""
 
@@ -36,9 +50,7 @@ def model_metrics(facts: Mapping[str, Any]) -> dict[str, float]:
     >>> model_metrics({"loss": 2.5, "cohort": 260, "shapes": {}})
     {'loss': 2.5}
     """
-    return {
-        name: float(value) for name, value in facts.items() if isinstance(value, int | float) and name not in NOT_METRICS
-    }
+    return {name: float(value) for name, value in facts.items() if isinstance(value, int | float) and name not in NOT_METRICS}
 
 
 def run_line(store: Store, run: Run) -> dict[str, Any]:
@@ -54,3 +66,37 @@ def run_line(store: Store, run: Run) -> dict[str, Any]:
         "delta": summary.delta,
         "started": run.created_at,
     }
+
+
+def events_by_round(store: Store, run: Run) -> dict[int, Mapping[str, Any]]:
+    """The cumulative event that was charged for each round."""
+    bodies = [json.loads(entry.body) for entry in store.entries(run=run.id) if entry.kind == "round-charged"]
+    return {body["round"]: body["event"] for body in bodies}
+
+
+def differences(first: TaskSpec, second: TaskSpec) -> dict[str, tuple[Any, Any]]:
+    """The keys of two tasks whose values differ, by their path."""
+    left, right = _flat(task.to_mapping(first)), _flat(task.to_mapping(second))
+    return {key: (left.get(key), right.get(key)) for key in sorted(left | right) if left.get(key) != right.get(key)}
+
+
+def paired(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Rows of two runs' results, side by side, as text."""
+    rows: dict[str, tuple[str, str]] = {}
+    for name in dict.fromkeys([*first["metrics"], *second["metrics"]]):
+        rows[name] = (_text(first["metrics"].get(name)), _text(second["metrics"].get(name)))
+    for name in ("rho", "epsilon", "delta", "conversion", "tier"):
+        rows[name] = (_text(first["privacy"][name]), _text(second["privacy"][name]))
+    return rows
+
+
+def _text(value: float | str | None) -> str:
+    return "-" if value is None else value if isinstance(value, str) else f"{value:.4g}"
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        inner = cast(dict[str, Any], value) if isinstance(value, dict) else None
+        flat |= {prefix + key: value} if inner is None else _flat(inner, f"{prefix}{key}.")
+    return flat

@@ -1,6 +1,5 @@
 """Puts a server and a fleet together for one run. `tutti.run` is also the Python interface."""
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,6 +7,7 @@ from typing import Any, Protocol
 from client_sim.data import open_loader
 from client_sim.data.loader import Loader
 from contract import task
+from contract.clock import SystemClock
 from contract.entropy import system_entropy
 from contract.errors import ErrorCode, TuttiError
 from contract.task import TaskSpec
@@ -19,8 +19,8 @@ from server.registration import RunSettings
 from server.store.store import Store
 from server.store.values import Run, RunState
 from server.tasks import PreparedTask
-from tutti import results, simulation, stores
 from trainer.vocabulary import Vocabulary, count_words
+from tutti import results, simulation, stores
 from tutti.evaluation import HeldOut
 
 
@@ -140,7 +140,8 @@ def play(
     directory: Path,
 ) -> dict[str, Any]:
     """Plays the rounds that are left of a registered run."""
-    began = time.monotonic()
+    clock = SystemClock()
+    began = clock.now_s()
     progress.started(committed=registered.next_leaf, note=projected(prepared, registered.id))
     held_out = HeldOut.of(prepared.model, loader)
     for facts in simulation.rounds(
@@ -153,7 +154,7 @@ def play(
     finished = database.run(registered.id)
     if finished.state in (RunState.COMPLETED, RunState.CANCELLED):
         keys.destroy(finished.id)
-    result = results.result(database, finished, seconds=time.monotonic() - began)
+    result = results.result(database, finished, seconds=clock.now_s() - began)
     result["metrics"] |= held_out.measure(database.model(finished.id).parameters)
     return result
 

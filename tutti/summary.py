@@ -30,7 +30,9 @@ def _facts(result: Mapping[str, Any], privacy: Mapping[str, Any]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim", min_width=13)
     table.add_column(overflow="fold")
-    table.add_row("run", f"{result['run'][:12]}  ({result['task']}, {result['rounds']} rounds, {result['abandoned']} abandoned)")
+    table.add_row(
+        "run", f"{result['run'][:12]}  ({result['task']}, {result['rounds']} rounds, {result['abandoned']} abandoned)"
+    )
     table.add_row("model", f"sha256 {result['model_digest'][:16]}...")
     for name, value in result["metrics"].items():
         table.add_row(name, f"{value:.4g}")
@@ -46,7 +48,9 @@ def _epsilon(privacy: Mapping[str, Any]) -> str:
     if privacy["epsilon"] is None:
         return "unbounded"
     others = ", ".join(
-        f"{name} {value:.4g}" for name, value in privacy["epsilons"].items() if value is not None and name != privacy["conversion"]
+        f"{name} {value:.4g}"
+        for name, value in privacy["epsilons"].items()
+        if value is not None and name != privacy["conversion"]
     )
     also = f"; {others}" if others else ""
     return f"{privacy['epsilon']:.4g} at delta {privacy['delta']:g} ({privacy['conversion']} conversion{also})"

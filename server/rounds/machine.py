@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from server.rounds.states import (
-    AbandonReason,
     Abandoned,
+    AbandonReason,
     Admit,
     Aggregating,
     Charged,

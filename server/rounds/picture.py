@@ -3,13 +3,11 @@
 from server.rounds import machine
 from server.rounds.states import (
     AbandonReason,
-    Abandoned,
     Aggregating,
     Charged,
     CheckedIn,
     Collecting,
     Committed,
-    Completed,
     Configured,
     Configuring,
     DeadlinePassed,

@@ -1,18 +1,16 @@
 """`tutti runs` and `tutti report`: what there is and what it cost."""
 
 import json
-from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from server.store.values import RunState
-from tutti import results, stores
-from tutti.commands.run import JsonOption, StoreOption
+from tutti import results, runs, stores
+from tutti.commands.options import JsonOption, RunArgument, StoreOption, WorkersOption
+from tutti.progress import LiveRounds
 from tutti.summary import print_summary
-
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a prefix of it, or `latest`.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -20,6 +18,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="List, show, pause, resume and cancel runs.", no_args_is_help=True)
     group.command("list")(list_runs)
     group.command("show")(show)
+    group.command("resume")(resume)
     group.command("pause")(pause)
     group.command("cancel")(cancel)
     app.add_typer(group, name="runs")
@@ -45,6 +44,20 @@ def show(run: RunArgument = "latest", store: StoreOption = ".tutti", json_output
     """Show one run: state, metrics, privacy."""
     with stores.opened(store) as (database, _):
         result = results.result(database, database.run(run))
+    if json_output:
+        typer.echo(json.dumps(result))
+    else:
+        print_summary(result, store=store)
+
+
+def resume(
+    run: RunArgument = "latest", workers: WorkersOption = None, store: StoreOption = ".tutti", json_output: JsonOption = False
+) -> None:
+    """Go on with a run that was paused, stopped or killed, from its last committed round."""
+    with stores.opened(store) as (database, _):
+        found = database.run(run)
+    with LiveRounds(found.spec, quiet=json_output) as live:
+        result = runs.resume(found.id, workers=workers, store=store, progress=live)
     if json_output:
         typer.echo(json.dumps(result))
     else:

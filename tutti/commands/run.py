@@ -8,13 +8,9 @@ import typer
 
 from contract import task
 from tutti import runs
+from tutti.commands.options import JsonOption, StoreOption, WorkersOption
 from tutti.progress import LiveRounds
 from tutti.summary import print_summary
-
-StoreOption = Annotated[
-    str, typer.Option("--store", envvar="TUTTI_STORE", help="Directory or database URL that holds the state.", show_default=True)
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -23,13 +19,23 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    task_file: Annotated[Path, typer.Argument(metavar="TASK.yaml", help="The task to run; see `tutti init` for one to start from.")],
-    data: Annotated[str | None, typer.Option(help="Gzipped JSON lines keyed by user, instead of the task's data.source.")] = None,
+    task_file: Annotated[
+        Path, typer.Argument(metavar="TASK.yaml", help="The task to run; see `tutti init` for one to start from.")
+    ],
+    data: Annotated[
+        str | None, typer.Option(help="Gzipped JSON lines keyed by user, instead of the task's data.source.")
+    ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Instead of the task's number of rounds.")] = None,
-    transport: Annotated[str, typer.Option(help="`inprocess` (virtual time) or `grpc` (a real server and fleet over loopback).")] = "inprocess",
-    seed: Annotated[int | None, typer.Option(help="Fixes the simulation: who, when, which examples. Noise stays fresh.")] = None,
-    seed_noise: Annotated[int | None, typer.Option(help="Fixes the noise too. The guarantee is void, and the report says so.")] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Worker processes; one a core unless given. 0 trains in this process.")] = None,
+    transport: Annotated[
+        str, typer.Option(help="`inprocess` (virtual time) or `grpc` (a real server and fleet over loopback).")
+    ] = "inprocess",
+    seed: Annotated[
+        int | None, typer.Option(help="Fixes the simulation: who, when, which examples. Noise stays fresh.")
+    ] = None,
+    seed_noise: Annotated[
+        int | None, typer.Option(help="Fixes the noise too. The guarantee is void, and the report says so.")
+    ] = None,
+    workers: WorkersOption = None,
     store: StoreOption = ".tutti",
     json_output: JsonOption = False,
 ) -> None:

@@ -10,7 +10,7 @@ from contract import task
 from contract.errors import Problem
 from contract.task import TaskFormError
 from server import tasks
-from tutti.commands.run import JsonOption
+from tutti.commands.options import JsonOption
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +22,8 @@ def register(app: typer.Typer) -> None:
 
 
 def check(
-    task_file: Annotated[Path, typer.Argument(metavar="TASK.yaml", help="The task file to check.")], json_output: JsonOption = False
+    task_file: Annotated[Path, typer.Argument(metavar="TASK.yaml", help="The task file to check.")],
+    json_output: JsonOption = False,
 ) -> None:
     """Say everything about TASK.yaml that a run would refuse, with the key and the cure of each."""
     problems = _problems(task_file)

@@ -1,0 +1,5 @@
+"""`tutti account`: the price of a mechanism, without any server."""
+
+from tutti.account.commands import register
+
+__all__ = ["register"]

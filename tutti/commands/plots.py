@@ -1,0 +1,78 @@
+"""`tutti plot`, `tutti compare`, `tutti sessions`: pictures and tables over rounds."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tutti import plots, results, stores
+from tutti.commands.options import JsonOption, RunArgument, StoreOption
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command("plot")(plot)
+    app.command("compare")(compare)
+    app.command("sessions")(sessions)
+
+
+def plot(
+    run: RunArgument = "latest",
+    to: Annotated[Path | None, typer.Option(help="File to write, .png or .svg; `tutti-RUN.png` unless given.")] = None,
+    store: StoreOption = ".tutti",
+) -> None:
+    """Draw loss, accuracy, privacy and devices over the rounds of a run."""
+    with stores.opened(store) as (database, _):
+        found = database.run(run)
+        path = to if to is not None else Path(f"tutti-{found.id[:12]}.png")
+        plots.run_page(plots.history(database, found), path)
+    typer.echo(str(path))
+
+
+def compare(
+    first: RunArgument,
+    second: Annotated[str, typer.Argument(metavar="RUN", help="Another run.")],
+    to: Annotated[Path | None, typer.Option(help="Also draw both into this .png or .svg file.")] = None,
+    store: StoreOption = ".tutti",
+    json_output: JsonOption = False,
+) -> None:
+    """Show two runs side by side: what differs in the tasks, metrics and cost."""
+    with stores.opened(store) as (database, _):
+        pair = [database.run(first), database.run(second)]
+        found = [results.result(database, run) for run in pair]
+        if to is not None:
+            plots.comparison([plots.history(database, run) for run in pair], to)
+    differences = results.differences(pair[0].spec, pair[1].spec)
+    if json_output:
+        typer.echo(json.dumps({"runs": found, "differences": differences}))
+        return
+    table = Table(box=None, header_style="dim")
+    for name in ("", found[0]["run"][:12], found[1]["run"][:12]):
+        table.add_column(name)
+    for name, values in differences.items():
+        table.add_row(name, *map(str, values))
+    for name, values in results.paired(found[0], found[1]).items():
+        table.add_row(name, *values)
+    Console(highlight=False).print(table)
+
+
+def sessions(
+    run: RunArgument = "latest",
+    to: Annotated[Path | None, typer.Option(help="Also draw the chart into this .png or .svg file.")] = None,
+    store: StoreOption = ".tutti",
+    json_output: JsonOption = False,
+) -> None:
+    """Chart the session shapes of a run: `-` check-in, `v` plan, `[` `]` training, `+` upload, `^` accepted, `#` late, `!` lost."""
+    with stores.opened(store) as (database, _):
+        shares = plots.session_shares(plots.history(database, database.run(run)))
+    if to is not None:
+        plots.session_chart(shares, to)
+    if json_output:
+        typer.echo(json.dumps({"sessions": shares}))
+        return
+    console = Console(highlight=False, markup=False)
+    for shape, row in shares.items():
+        console.print(f"{shape:<10} {row['count']:>9}  {100 * row['share']:5.1f}%  {'#' * round(50 * row['share'])}")

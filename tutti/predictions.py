@@ -1,0 +1,41 @@
+"""What a stored model predicts, for people and for `--json`."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from client_sim.data import open_loader
+from contract.errors import ErrorCode, TuttiError
+from server import tasks
+from server.store.store import Store
+from server.store.values import Run
+from trainer import prediction
+from trainer.models.next_word import NextWord
+from tutti.runs import vocabulary
+
+
+def predict(store: Store, run: Run, text: str, *, top: int, tap: int | None) -> dict[str, Any]:
+    """The newest model's answer: `words` with probabilities for a next-word model.
+
+    Raises:
+      TuttiError: ARGUMENT_INVALID if this model predicts nothing from text.
+    """
+    words = vocabulary(run.spec, open_loader(run.spec.data, model=run.spec.model.name)) if needs_data(run) else None
+    model = tasks.prepare(run.spec, words).model
+    stored = store.model(run.id)
+    if isinstance(model, NextWord):
+        if tap is not None:
+            raise TuttiError(ErrorCode.ARGUMENT_INVALID, "--tap is for text selection; this model suggests the next word")
+        found = prediction.predict(model, stored.parameters, text, top)
+        return {"run": run.id, "round": stored.round, "text": text, "words": [{"word": w, "probability": p} for w, p in found]}
+    raise TuttiError(ErrorCode.ARGUMENT_INVALID, f"the model {run.spec.model.name} predicts nothing from text")
+
+
+def needs_data(run: Run) -> bool:
+    """Whether the model's vocabulary was counted in the run's data."""
+    return run.spec.model.vocabulary == "data"
+
+
+def lines(answer: Mapping[str, Any]) -> Iterator[str]:
+    """The answer as lines for people."""
+    for row in answer.get("words", []):
+        yield f"{100 * row['probability']:5.1f}%  {answer['text']} [bold]{row['word']}[/]"
