@@ -3,8 +3,8 @@
 The gRPC service and this port step the same round machine; here one call carries many devices, in the order of their times.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,9 +40,22 @@ class RoundWork:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contribution:
     """The exact integer sum of `count` encoded updates: int64, shape (d,). `metrics` are sums over
-    the devices: the simulator's oracle, not the protocol's."""
+    the devices: the simulator's oracle, not the protocol's.
+    """
 
     total: NDArray[np.int64]
+    count: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedContribution:
+    """A sum that nobody has seen yet: `reveal` unmasks it, and is called once, after the round's charge is committed.
+
+    It gives int64, shape (d,), or None if too few devices were left to unmask. `count` and `metrics` are as in `Contribution`.
+    """
+
+    reveal: Callable[[], NDArray[np.int64] | None] = field(repr=False)
     count: int
     metrics: Mapping[str, float]
 
@@ -74,8 +87,8 @@ class SimulatedServer(Protocol):
         """Which of the uploads completed at these ascending times count, shape (n,). Late ones do not."""
         ...
 
-    def contribute(self, contribution: Contribution) -> None:
-        """Adds the sum over accepted reports; may be called several times, in any order."""
+    def contribute(self, contribution: Contribution | SealedContribution) -> None:
+        """Adds the sum over accepted reports; may be called several times, in any order (once, if the sum is sealed)."""
         ...
 
     def finish(self, at_s: float) -> Mapping[str, Any]:

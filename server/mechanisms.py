@@ -1,7 +1,8 @@
 """What a task's mechanism does in a round, for the orchestrator: plan for devices, noise, decoding, events."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,47 @@ from contract.canonical import Json
 from contract.task import TaskSpec
 from privacy import central, events
 from privacy.grid import Grid
+
+
+class Mechanism(Protocol):
+    """What the orchestrator asks of a mechanism. A *history* has one number for each leaf so far: the contributions in its sum, or,
+    where a leaf was charged without an outcome, the fewest that were promised.
+    """
+
+    @property
+    def private(self) -> bool:
+        """Whether anything is promised."""
+        ...
+
+    @property
+    def sum_length(self) -> int:
+        """Length of the integer sums."""
+        ...
+
+    @property
+    def redrawable(self) -> bool:
+        """Whether a charged round may be played again for the same sum (noise by counter) or uses up its leaf (noise on devices)."""
+        ...
+
+    def events(self, history: Sequence[int]) -> dict[str, dict[str, Json]]:
+        """The claims after these leaves: `event`, and `colluding` where there is a second one, as they stand in entries."""
+        ...
+
+    def noise(self, secret: bytes, *, released: int) -> "LeafNoise":
+        """The server's noise from leaf `released` on."""
+        ...
+
+    def decode(self, total: NDArray[np.int64], *, count: int, leaf: int) -> tuple[NDArray[np.float64], dict[str, float]]:
+        """The noised sum of updates, float64 of shape (d,), and federated metrics that were in the same sums."""
+        ...
+
+    def denominator(self, count: int) -> float:
+        """What the sum of updates is divided by."""
+        ...
+
+    def plan_bytes(self, *, spec: TaskSpec, run: str, round_index: int, leaf: int, model_digest: str) -> bytes:
+        """What every device of a round is told."""
+        ...
 
 
 class LeafNoise:
@@ -48,13 +90,28 @@ class CentralMechanism:
         """Whether anything is promised."""
         return self.plan.mechanism != "none" and self.plan.noise_multiplier > 0
 
+    @property
+    def sum_length(self) -> int:
+        """d."""
+        return self.plan.grid.dimension
+
+    @property
+    def redrawable(self) -> bool:
+        """Yes: the same noise for the same sum."""
+        return True
+
     def event(self, leaves: int) -> dict[str, Json]:
         """The cumulative event through `leaves` releases, as it stands in entries."""
         return events.to_json(self.plan.event(leaves))
 
-    def decode(self, total: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Grid units to the units of the parameters."""
-        return self.plan.grid.decode(total)
+    def events(self, history: Sequence[int]) -> dict[str, dict[str, Json]]:
+        """One claim, which does not depend on who came."""
+        return {"event": self.event(len(history))}
+
+    def decode(self, total: NDArray[np.int64], *, count: int, leaf: int) -> tuple[NDArray[np.float64], dict[str, float]]:
+        """Grid units to the units of the parameters; no metrics leave the devices."""
+        del count, leaf
+        return self.plan.grid.decode(total), {}
 
     def denominator(self, count: int) -> float:
         """The report goal under DP (fixed beforehand), else the devices there were."""

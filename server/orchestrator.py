@@ -6,7 +6,7 @@ calls it with arrays (`contract.simulation.SimulatedServer`), the gRPC service w
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from contract.errors import ErrorCode, TuttiError
 from contract.messages import RetryWindow
-from contract.simulation import Contribution, RoundPosition, RoundWork
-from privacy.ledger import entries
+from contract.simulation import Contribution, RoundPosition, RoundWork, SealedContribution
 from server.faults import FaultHook, FaultPoint, no_faults
 from server.keys import NoiseKey
-from server.mechanisms import CentralMechanism
+from server.mechanisms import Mechanism
 from server.pace import PaceSteering
+from server.recorder import RoundRecorder, charged_without_outcome, last_released_leaf, survivors_by_leaf
 from server.rounds import machine, outcome
 from server.rounds.states import (
     Abandoned,
@@ -41,9 +41,8 @@ from server.rounds.states import (
     Selecting,
     State,
 )
-from server.store import blobs
-from server.store.store import Store, parameters_digest
-from server.store.values import Round, Run, RunState, StoredModel
+from server.store.store import Store
+from server.store.values import Run, RunState
 
 MAX_BARREN_ROUNDS = 20
 """Abandoned rounds in a row after which a run gives up."""
@@ -57,7 +56,7 @@ class Orchestrator:
         *,
         store: Store,
         run: Run,
-        mechanism: CentralMechanism,
+        mechanism: Mechanism,
         optimizer: outcome.Optimizer,
         key: NoiseKey,
         pace: PaceSteering,
@@ -67,11 +66,14 @@ class Orchestrator:
         self._run, self._spec, self._pace = run, run.spec, pace
         self._model = store.model(run.id)
         history = store.rounds(run.id)
-        self._interrupted = _charged_without_outcome(history)
-        self._noise = mechanism.noise(key.secret, released=_last_released_leaf(history) + 1)
+        self._interrupted = charged_without_outcome(history)
+        self._history = survivors_by_leaf(history, floor=run.spec.cohort.fewest_reports)
+        self._noise = mechanism.noise(key.secret, released=last_released_leaf(history) + 1)
+        self._recorder = RoundRecorder(store, run, mechanism)
         self._next_round, self._next_leaf, self._barren = run.next_round, run.next_leaf, 0
         self._state: State | None = None
         self._total: NDArray[np.int64] | None = None
+        self._reveal: Callable[[], NDArray[np.int64] | None] | None = None
         self._count = 0
         self._metrics: dict[str, float] = {}
         self._opened_s = 0.0
@@ -156,17 +158,18 @@ class Orchestrator:
         mask[:taken] = True
         return mask
 
-    def contribute(self, contribution: Contribution) -> None:
-        """Adds an exact integer sum; the order of arrival cannot matter.
+    def contribute(self, contribution: Contribution | SealedContribution) -> None:
+        """Adds an exact integer sum, or takes the one that will be revealed after the charge; the order of arrival cannot matter.
 
         Raises:
           ValueError: if more is contributed than was reported, or the length is wrong.
         """
-        if len(contribution.total) != len(self._model.parameters):
-            raise ValueError(f"a sum of length {len(contribution.total)} for a model of {len(self._model.parameters)}")
-        if self._total is None:
-            self._total = np.zeros(len(contribution.total), dtype=np.int64)
-        self._total += contribution.total
+        if isinstance(contribution, SealedContribution):
+            if self._count:
+                raise ValueError("a sealed sum is a round's only contribution")
+            self._reveal = contribution.reveal
+        else:
+            self._add(contribution.total)
         self._count += contribution.count
         if self._count > self._reported():
             raise ValueError(f"{self._count} contributions, but {self._reported()} reports were taken")
@@ -174,15 +177,41 @@ class Orchestrator:
             self._metrics[name] = self._metrics.get(name, 0.0) + value
 
     def finish(self, at_s: float) -> Mapping[str, Any]:
-        """Charge, noise, outcome, commit; the facts of the round."""
+        """Charge, noise or unmasking, outcome, commit; the facts of the round."""
+        if self.close_and_charge(at_s):
+            self.conclude(self._total if self._reveal is None else self._reveal())
+        return self.recorded()
+
+    def close_and_charge(self, at_s: float) -> bool:
+        """Ends collection and commits the charge; False if the round was abandoned. Only after True may anything be revealed."""
         if isinstance(self._state, Collecting):
             self._apply(DeadlinePassed(at_s))
-        if isinstance(self._state, Aggregating):
-            self._finish_aggregating(self._state)
-        if not isinstance(self._state, Completed | Abandoned):
-            raise ValueError(f"a round in {type(self._state).__name__} cannot be finished")
+        return isinstance(self._state, Aggregating) and self._charge(self._state)
+
+    def conclude(self, total: NDArray[np.int64] | None) -> None:
+        """Releases a charged round: `total` is the revealed integer sum, or None if it could not be unmasked.
+
+        Raises:
+          ValueError: if the charge is not committed.
+        """
+        state = self._state
+        if not (isinstance(state, Aggregating) and state.charged):
+            raise ValueError(f"nothing may be revealed in {state}")
+        if total is None:
+            self._apply(Failed(AbandonReason.UNMASKING_FAILED))
+            return
+        self._release(state, total)
+
+    def recorded(self) -> Mapping[str, Any]:
+        """The facts of a round that is over; an abandoned one is put on the record now.
+
+        Raises:
+          ValueError: if the round is not over.
+        """
         if isinstance(self._state, Abandoned):
             self._record_abandoned(self._state)
+        elif not isinstance(self._state, Completed):
+            raise ValueError(f"a round in {type(self._state).__name__} is not over")
         return self._round_facts()
 
     # -- one device at a time --------------------------------------------------------------------------------------------------
@@ -191,6 +220,11 @@ class Orchestrator:
     def collecting(self) -> bool:
         """Whether uploads still count."""
         return isinstance(self._state, Collecting)
+
+    def abandon(self, reason: AbandonReason) -> None:
+        """Ends the round for a reason that the protocol inside it found; `recorded` puts that on the record."""
+        if isinstance(self._state, Selecting | Configuring | Collecting | Aggregating):
+            self._apply(Failed(reason))
 
     def lose(self, count: int, at_s: float) -> None:
         """`count` devices of the cohort are known to be gone; a round that waits for nobody else closes."""
@@ -224,112 +258,70 @@ class Orchestrator:
             minimum_reports=cohort.fewest_reports,
             reporting_s=self._spec.deadlines.reporting_s,
         )
-        self._opened_s, self._total, self._count, self._metrics = self._now_s, None, 0, {}
+        self._opened_s, self._total, self._reveal, self._count, self._metrics = self._now_s, None, None, 0, {}
         self._state, _ = machine.begin(facts, at_s=self._now_s, selection_s=self._spec.deadlines.selection_s)
 
-    def _finish_aggregating(self, state: Aggregating) -> None:
-        if self._count != state.reported or self._total is None:
+    def _add(self, total: NDArray[np.int64]) -> None:
+        if len(total) != self._mechanism.sum_length:
+            raise ValueError(f"a sum of length {len(total)} where {self._mechanism.sum_length} is expected")
+        if self._total is None:
+            self._total = np.zeros(len(total), dtype=np.int64)
+        self._total += total
+
+    def _charge(self, state: Aggregating) -> bool:
+        """Commits the charge; False if the round had to be abandoned. A charge that a crash left behind stands for the same sum only."""
+        facts = state.facts
+        if self._count != state.reported or (self._total is None) == (self._reveal is None):
             self._apply(Failed(AbandonReason.INTERNAL))
-            return
+            return False
+        self._faults(FaultPoint.AFTER_COLLECTION, facts.index)
+        seal = None if self._total is None else self._seal(self._total, facts.leaf)
+        interrupted, self._interrupted = self._interrupted, None
+        if interrupted is not None:
+            self._apply(Charged())
+            if seal is None or not hmac.compare_digest(interrupted.sum_seal or "", seal):
+                self._apply(Failed(AbandonReason.INTERRUPTED))
+                return False
+            return True
+        self._faults(FaultPoint.BEFORE_CHARGE, facts.index)
+        self._recorder.charge(facts, history=(*self._history, facts.minimum_reports), sum_seal=seal)
+        self._apply(Charged())
+        self._faults(FaultPoint.AFTER_CHARGE, facts.index)
+        return True
+
+    def _release(self, state: Aggregating, total: NDArray[np.int64]) -> None:
         index, leaf = state.facts.index, state.facts.leaf
-        self._faults(FaultPoint.AFTER_COLLECTION, index)
-        seal = self._seal(self._total, leaf)
-        if not self._charge(state, seal):
-            return
-        noise = self._noise.through(leaf)
+        noised = total + self._noise.through(leaf)
         self._faults(FaultPoint.AFTER_NOISE, index)
+        summed, federated = self._mechanism.decode(noised, count=self._count, leaf=leaf)
         following = outcome.apply_update(
-            summed=self._mechanism.decode(self._total + noise),
+            summed=summed,
             denominator=self._mechanism.denominator(self._count),
             parameters=self._model.parameters,
             optimizer=self._optimizer,
             state=self._model.optimizer,
         )
+        means = {name: value / self._count for name, value in self._metrics.items()}
+        self._metrics = {**means, **federated, "update_norm": following.update_norm}
         self._faults(FaultPoint.BEFORE_COMMIT, index)
-        self._commit(state, following)
-        self._faults(FaultPoint.BEFORE_PUBLISH, index)
-
-    def _charge(self, state: Aggregating, seal: str) -> bool:
-        """Commits the charge; False if the round had to be abandoned. A charge that a crash left behind stands for the same sum only."""
-        facts = state.facts
-        interrupted, self._interrupted = self._interrupted, None
-        if interrupted is not None:
-            self._apply(Charged())
-            if not hmac.compare_digest(interrupted.sum_seal or "", seal):
-                self._apply(Failed(AbandonReason.INTERRUPTED))
-                return False
-            return True
-        self._faults(FaultPoint.BEFORE_CHARGE, facts.index)
-        entry = entries.round_charged(
-            population=self._spec.population,
-            run=self._run.id,
-            round_index=facts.index,
-            leaf=facts.leaf,
-            event=self._mechanism.event(facts.leaf + 1),
-            floor=facts.minimum_reports,
-        )
-        self._store.charge(run=self._run.id, round_index=facts.index, leaf=facts.leaf, entry=entry, sum_seal=seal)
-        self._apply(Charged())
-        self._faults(FaultPoint.AFTER_CHARGE, facts.index)
-        return True
-
-    def _commit(self, state: Aggregating, following: outcome.NextModel) -> None:
-        facts = state.facts
-        digest = parameters_digest(blobs.pack_parameters(following.parameters))
-        model = StoredModel(
-            run=self._run.id,
-            round=facts.index + 1,
-            digest=digest,
-            parameters=following.parameters,
-            optimizer=following.optimizer,
-            entry=None,
-        )
-        entry = entries.round_committed(
-            population=self._spec.population,
-            run=self._run.id,
-            round_index=facts.index,
-            leaf=facts.leaf,
-            event=self._mechanism.event(facts.leaf + 1),
-            reported=self._count,
-            model_digest=digest,
-        )
-        self._metrics = {name: value / self._count for name, value in self._metrics.items()}
-        self._metrics["update_norm"] = following.update_norm
-        self._store.commit_round(
-            run=self._run.id,
-            round_index=facts.index,
-            entry=entry,
-            model=model,
-            reported=self._count,
-            facts=self._metrics,
-            final=facts.leaf + 1 >= self._spec.rounds,
-        )
+        history = (*self._history, self._count)
+        self._model = self._recorder.commit(state.facts, following, history=history, facts=self._metrics)
         self._apply(Committed())
-        self._faults(FaultPoint.AFTER_COMMIT, facts.index)
-        self._model, self._barren = model, 0
-        self._next_round, self._next_leaf = facts.index + 1, facts.leaf + 1
+        self._faults(FaultPoint.AFTER_COMMIT, index)
+        self._history, self._barren = history, 0
+        self._next_round, self._next_leaf = index + 1, leaf + 1
+        self._faults(FaultPoint.BEFORE_PUBLISH, index)
 
     def _record_abandoned(self, state: Abandoned) -> None:
         facts = state.facts
-        entry = entries.round_abandoned(
-            population=self._spec.population,
-            run=self._run.id,
-            round_index=facts.index,
-            leaf=facts.leaf,
-            reason=state.reason.value,
-            leaf_used=state.leaf_used,
-        )
-        self._store.abandon_round(
-            run=self._run.id,
-            round_index=facts.index,
-            leaf=facts.leaf,
-            entry=entry,
-            reason=state.reason.value,
-            leaf_used=state.leaf_used,
-            facts={},
-        )
+        # A charge that a crash left behind stays, also where the round that was played again did not come as far.
+        leaf_used = state.leaf_used or self._interrupted is not None
+        self._interrupted = None
+        self._recorder.abandon(facts, reason=state.reason, leaf_used=leaf_used)
+        if leaf_used:
+            self._history = (*self._history, facts.minimum_reports)
         self._barren += 1
-        self._next_round, self._next_leaf = facts.index + 1, facts.leaf + int(state.leaf_used)
+        self._next_round, self._next_leaf = facts.index + 1, facts.leaf + int(leaf_used)
 
     def _seal(self, total: NDArray[np.int64], leaf: int) -> str:
         """A keyed hash that binds a charge to the sum it was made for, and tells nothing of the sum without the key."""
@@ -358,11 +350,3 @@ class Orchestrator:
             return {"round": state.facts.index, "leaf": state.facts.leaf, "state": "abandoned", "reason": state.reason.value}
         facts = self._facts()
         return {"round": facts.index, "leaf": facts.leaf, "state": "committed", "reported": self._count, **self._metrics}
-
-
-def _charged_without_outcome(history: list[Round]) -> Round | None:
-    return history[-1] if history and history[-1].outcome_entry is None else None
-
-
-def _last_released_leaf(history: list[Round]) -> int:
-    return max((row.leaf for row in history if row.state == "committed"), default=-1)

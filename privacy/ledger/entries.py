@@ -53,15 +53,42 @@ def run_registered(
     )
 
 
-def round_charged(*, population: str, run: str, round_index: int, leaf: int, event: dict[str, Json], floor: int) -> bytes:
-    """The worst case of a round, before anything of it is revealed. `event` is cumulative through this round."""
+def round_charged(
+    *,
+    population: str,
+    run: str,
+    round_index: int,
+    leaf: int,
+    event: dict[str, Json],
+    floor: int,
+    colluding: dict[str, Json] | None = None,
+) -> bytes:
+    """The worst case of a round, before anything of it is revealed. `event` is cumulative through this round.
+
+    `colluding` is the claim against a server that some devices give their noise to, where the mechanism makes one.
+    """
     return _body(
-        EntryKind.ROUND_CHARGED, population=population, run=run, round=round_index, leaf=leaf, event=event, floor=floor
+        EntryKind.ROUND_CHARGED,
+        population=population,
+        run=run,
+        round=round_index,
+        leaf=leaf,
+        event=event,
+        floor=floor,
+        **_colluding(colluding),
     )
 
 
 def round_committed(
-    *, population: str, run: str, round_index: int, leaf: int, event: dict[str, Json], reported: int, model_digest: str
+    *,
+    population: str,
+    run: str,
+    round_index: int,
+    leaf: int,
+    event: dict[str, Json],
+    reported: int,
+    model_digest: str,
+    colluding: dict[str, Json] | None = None,
 ) -> bytes:
     """What happened: `reported` contributions are in the sum, and this model came of it."""
     return _body(
@@ -74,6 +101,7 @@ def round_committed(
         event=event,
         reported=reported,
         model_digest=model_digest,
+        **_colluding(colluding),
     )
 
 
@@ -89,6 +117,10 @@ def round_abandoned(*, population: str, run: str, round_index: int, leaf: int, r
         reason=reason,
         leaf_used=leaf_used,
     )
+
+
+def _colluding(event: dict[str, Json] | None) -> dict[str, Json]:
+    return {} if event is None else {"colluding": event}
 
 
 def _body(kind: EntryKind, **facts: Json) -> bytes:

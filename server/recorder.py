@@ -1,0 +1,105 @@
+"""Puts a round on the record: charge, outcome, abandonment; each with its entry in one transaction."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from privacy.ledger import entries
+from server.mechanisms import Mechanism
+from server.rounds.outcome import NextModel
+from server.rounds.states import AbandonReason, RoundFacts
+from server.store import blobs
+from server.store.store import Store, parameters_digest
+from server.store.values import Round, Run, StoredModel
+
+
+class RoundRecorder:
+    """Writes the rounds of one run."""
+
+    def __init__(self, store: Store, run: Run, mechanism: Mechanism) -> None:
+        self._store, self._run, self._mechanism = store, run, mechanism
+
+    def charge(self, facts: RoundFacts, *, history: Sequence[int], sum_seal: str | None) -> None:
+        """Commits the worst case; `history` ends with the fewest contributions that this round may have."""
+        entry = entries.round_charged(
+            population=self._run.spec.population,
+            run=self._run.id,
+            round_index=facts.index,
+            leaf=facts.leaf,
+            floor=facts.minimum_reports,
+            **self._mechanism.events(history),
+        )
+        self._store.charge(run=self._run.id, round_index=facts.index, leaf=facts.leaf, entry=entry, sum_seal=sum_seal)
+
+    def commit(
+        self, round_facts: RoundFacts, following: NextModel, *, history: Sequence[int], facts: Mapping[str, Any]
+    ) -> StoredModel:
+        """Entry, model and position in one transaction; `history` ends with the contributions that are in this round's sum."""
+        digest = parameters_digest(blobs.pack_parameters(following.parameters))
+        model = StoredModel(
+            run=self._run.id,
+            round=round_facts.index + 1,
+            digest=digest,
+            parameters=following.parameters,
+            optimizer=following.optimizer,
+            entry=None,
+        )
+        entry = entries.round_committed(
+            population=self._run.spec.population,
+            run=self._run.id,
+            round_index=round_facts.index,
+            leaf=round_facts.leaf,
+            reported=history[-1],
+            model_digest=digest,
+            **self._mechanism.events(history),
+        )
+        self._store.commit_round(
+            run=self._run.id,
+            round_index=round_facts.index,
+            entry=entry,
+            model=model,
+            reported=history[-1],
+            facts=facts,
+            final=round_facts.leaf + 1 >= self._run.spec.rounds,
+        )
+        return model
+
+    def abandon(self, facts: RoundFacts, *, reason: AbandonReason, leaf_used: bool) -> None:
+        """A round without a model; its charge stays if there was one."""
+        entry = entries.round_abandoned(
+            population=self._run.spec.population,
+            run=self._run.id,
+            round_index=facts.index,
+            leaf=facts.leaf,
+            reason=reason.value,
+            leaf_used=leaf_used,
+        )
+        self._store.abandon_round(
+            run=self._run.id,
+            round_index=facts.index,
+            leaf=facts.leaf,
+            entry=entry,
+            reason=reason.value,
+            leaf_used=leaf_used,
+            facts={},
+        )
+
+
+def charged_without_outcome(history: Sequence[Round]) -> Round | None:
+    """The round that a crash interrupted between its charge and its outcome."""
+    return history[-1] if history and history[-1].outcome_entry is None else None
+
+
+def last_released_leaf(history: Sequence[Round]) -> int:
+    """The last leaf whose release is committed, -1 if there is none."""
+    return max((row.leaf for row in history if row.state == "committed"), default=-1)
+
+
+def survivors_by_leaf(history: Sequence[Round], *, floor: int) -> tuple[int, ...]:
+    """For each leaf that is used up, what was in its sum, or `floor` where there was no outcome."""
+    by_leaf: dict[int, int] = {}
+    for row in history:
+        if row.state == "committed":
+            by_leaf[row.leaf] = row.reported
+        elif row.charge_entry is not None and row.outcome_entry is not None:
+            by_leaf[row.leaf] = floor
+    return tuple(by_leaf[leaf] for leaf in sorted(by_leaf))
