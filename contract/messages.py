@@ -137,10 +137,11 @@ class ResourceRequest:
 
 @dataclass(frozen=True, slots=True)
 class ResourceChunk:
-    """At most `MAX_CHUNK_BYTES` of a resource, from `offset`."""
+    """At most `MAX_CHUNK_BYTES` of a resource, from `offset`; `last` if it ends there."""
 
     offset: int
     data: bytes = field(repr=False)
+    last: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import hmac
 from dataclasses import dataclass, field
 
 from contract.entropy import Entropy
-from contract.ids import SessionId
+from contract.ids import RunId, SessionId
 
 TAG_CHARACTERS = 16
 """Characters of a run's id that its sessions carry, so that a server with many runs finds the right one."""
@@ -21,13 +21,13 @@ _MAC_BYTES = 16
 class SessionKey:
     """Makes and recognises the sessions of one run while this process lives.
 
-    >>> key = SessionKey("ab" * 32, bytes(32))
+    >>> key = SessionKey(RunId("ab" * 32), bytes(32))
     >>> name = key.make(7, lambda n: bytes(n))
     >>> key.round_of(name), key.round_of(SessionId(name[:-1] + "x")), tag(name)
     (7, None, 'abababababababab')
     """
 
-    run: str
+    run: RunId
     secret: bytes = field(repr=False)
 
     def make(self, round_index: int, entropy: Entropy) -> SessionId:
