@@ -13,9 +13,11 @@ from contract.clock import wall_time
 from contract.errors import ErrorCode, TuttiError
 from contract.task import TaskSpec
 from privacy.ledger import merkle
-from server.store import blobs, service_tables
+from server.store import blobs, schema
 from server.store.engine import Transactions, database_url, open_engine
-from server.store.tables import LedgerEntryRow, ModelRow, RoundRow, RunRow, TreeHeadRow
+from server.store.leases import PopulationLeases
+from server.store.ledger import Ledger
+from server.store.tables import ModelRow, RoundRow, RunRow
 from server.store.values import Entry, Round, Run, RunState, StoredModel
 
 KEEP_LAST = 3
@@ -27,16 +29,22 @@ class Store:
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
+        self.leases = PopulationLeases(transactions)
+        self.ledger = Ledger(transactions, allowed=self.leases.check)
 
     @classmethod
     def open(cls, store: str) -> "Store":
         """The store at a directory or database URL, made if there is none.
 
         Raises:
-          TuttiError: SCHEMA_MISMATCH if it was written with another schema.
+          TuttiError: SCHEMA_MISMATCH if it was written with another schema; `tutti db upgrade` mends an older one.
         """
         engine = open_engine(database_url(store))
-        service_tables.Base.metadata.create_all(engine)
+        try:
+            schema.require(engine, store=store)
+        except TuttiError:
+            engine.dispose()
+            raise
         return cls(Transactions(engine))
 
     def close(self) -> None:
@@ -57,7 +65,14 @@ class Store:
         return run_id(spec, ordinal), ordinal
 
     def register_run(
-        self, *, spec: TaskSpec, ordinal: int, settings: Mapping[str, Any], entry: bytes, start: StoredModel, noise_key_id: str | None
+        self,
+        *,
+        spec: TaskSpec,
+        ordinal: int,
+        settings: Mapping[str, Any],
+        entry: bytes,
+        start: StoredModel,
+        noise_key_id: str | None,
     ) -> Run:
         """Writes the run, its start and its ledger entry."""
         row = RunRow(
@@ -78,7 +93,7 @@ class Store:
         with self._transactions.begin() as session:
             session.add(row)
             session.flush()
-            _append(session, entry)
+            self.ledger.append_in(session, [entry])[0]
             session.add(_model_row(start, entry=None))
         return _run(row)
 
@@ -110,7 +125,7 @@ class Store:
     def charge(self, *, run: str, round_index: int, leaf: int, entry: bytes, sum_seal: str | None) -> int:
         """Commits the worst case of a round; returns the entry's index. Nothing may be revealed before this returns."""
         with self._transactions.begin() as session:
-            index = _append(session, entry)
+            index = self.ledger.append_in(session, [entry])[0]
             session.add(
                 RoundRow(
                     run=run, index=round_index, leaf=leaf, state="charged", reason=None, reported=0, sum_seal=sum_seal,
@@ -120,11 +135,19 @@ class Store:
         return index
 
     def commit_round(
-        self, *, run: str, round_index: int, entry: bytes, model: StoredModel, reported: int, facts: Mapping[str, Any], final: bool
+        self,
+        *,
+        run: str,
+        round_index: int,
+        entry: bytes,
+        model: StoredModel,
+        reported: int,
+        facts: Mapping[str, Any],
+        final: bool,
     ) -> int:
         """Entry, model and the run's position in one transaction; returns the entry's index."""
         with self._transactions.begin() as session:
-            index = _append(session, entry)
+            index = self.ledger.append_in(session, [entry])[0]
             row = session.get_one(RoundRow, (run, round_index))
             row.state, row.reported, row.outcome_entry, row.model_digest = "committed", reported, index, model.digest
             row.facts = json.dumps(dict(facts))
@@ -142,10 +165,12 @@ class Store:
     ) -> int:
         """Records a round without a model; a leaf that was charged is used up."""
         with self._transactions.begin() as session:
-            index = _append(session, entry)
+            index = self.ledger.append_in(session, [entry])[0]
             row = session.get(RoundRow, (run, round_index))
             if row is None:
-                row = RoundRow(run=run, index=round_index, leaf=leaf, reported=0, sum_seal=None, charge_entry=None, model_digest=None)
+                row = RoundRow(
+                    run=run, index=round_index, leaf=leaf, reported=0, sum_seal=None, charge_entry=None, model_digest=None
+                )
                 session.add(row)
             row.state, row.reason, row.outcome_entry, row.facts = "abandoned", reason, index, json.dumps(dict(facts))
             owner = session.get_one(RunRow, run)
@@ -163,7 +188,9 @@ class Store:
     def rounds(self, run: str) -> list[Round]:
         """The rounds of a run that are on the record, in order."""
         with self._transactions.begin() as session:
-            return [_round(row) for row in session.scalars(select(RoundRow).where(RoundRow.run == run).order_by(RoundRow.index))]
+            return [
+                _round(row) for row in session.scalars(select(RoundRow).where(RoundRow.run == run).order_by(RoundRow.index))
+            ]
 
     # -- models ----------------------------------------------------------------------------------------------------------------
 
@@ -188,18 +215,16 @@ class Store:
     # -- ledger ----------------------------------------------------------------------------------------------------------------
 
     def entries(self, *, run: str | None = None, start: int = 0, limit: int | None = None) -> Iterator[Entry]:
-        """Entries from index `start`, in order."""
-        query = select(LedgerEntryRow).where(LedgerEntryRow.index >= start).order_by(LedgerEntryRow.index)
-        if run is not None:
-            query = query.where(LedgerEntryRow.run == run)
-        with self._transactions.begin() as session:
-            rows = session.scalars(query.limit(limit)).all()
-        return (Entry(index=row.index, kind=row.kind, body=row.body) for row in rows)
+        """Entries from index `start`, in order; `ledger.entries` filters by more."""
+        return self.ledger.entries(run=run, start=start, limit=limit)
+
+    def append_entry(self, body: bytes) -> int:
+        """Appends an entry that changes nothing else in the store; returns its index."""
+        return self.ledger.append(body)[0]
 
     def tree_head(self) -> merkle.Frontier:
         """The tree over all entries."""
-        with self._transactions.begin() as session:
-            return _frontier(session.get(TreeHeadRow, 0))
+        return self.ledger.head()
 
 
 def run_id(spec: TaskSpec, ordinal: int) -> str:
@@ -210,30 +235,6 @@ def run_id(spec: TaskSpec, ordinal: int) -> str:
 def parameters_digest(parameters: bytes) -> str:
     """Hex SHA-256 of a model's little-endian float32 bytes."""
     return hashlib.sha256(parameters).hexdigest()
-
-
-def _append(session: Session, body: bytes) -> int:
-    head = session.get(TreeHeadRow, 0, with_for_update=True)
-    tree = _frontier(head)
-    facts = json.loads(body)
-    leaf = merkle.leaf_hash(body)
-    session.add(
-        LedgerEntryRow(
-            index=tree.size, kind=facts["kind"], population=facts["population"], run=facts.get("run"), leaf_hash=leaf, body=body
-        )
-    )
-    after = tree.append(leaf)
-    if head is None:
-        head = TreeHeadRow(id=0)
-        session.add(head)
-    head.size, head.peaks = after.size, b"".join(after.peaks)
-    return tree.size
-
-
-def _frontier(head: TreeHeadRow | None) -> merkle.Frontier:
-    if head is None:
-        return merkle.Frontier()
-    return merkle.Frontier(head.size, tuple(head.peaks[i : i + 32] for i in range(0, len(head.peaks), 32)))
 
 
 def _model_row(model: StoredModel, *, entry: int | None) -> ModelRow:

@@ -1,6 +1,6 @@
 """The tables. Rows are used in the store only; what leaves it is a value of the domain."""
 
-from sqlalchemy import ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import Float, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -21,12 +21,39 @@ class LedgerEntryRow(Base):
 
 
 class TreeHeadRow(Base):
-    """The one row that every append locks: the size of the tree and the peaks of its frontier."""
+    """The one row that every append locks: the size of the tree and the peaks of its frontier. The first migration writes it."""
 
     __tablename__ = "tree_head"
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     size: Mapped[int] = mapped_column(Integer)
     peaks: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class LedgerNodesRow(Base):
+    """The perfect subtrees that an odd leaf completes, smallest first, 32 bytes each: what proofs are made of. Append-only too."""
+
+    __tablename__ = "ledger_nodes"
+    leaf: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    hashes: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class CheckpointRow(Base):
+    """A signed checkpoint that was given out. Append-only: every later tree has to extend it."""
+
+    __tablename__ = "checkpoints"
+    size: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    key_id: Mapped[str] = mapped_column(String(8), primary_key=True)
+    note: Mapped[str] = mapped_column(Text)
+
+
+class LeaseRow(Base):
+    """Who runs the rounds of a population. `epoch` grows whenever the owner changes, so that an old owner's writes are told apart."""
+
+    __tablename__ = "population_leases"
+    population: Mapped[str] = mapped_column(String(64), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(64))
+    epoch: Mapped[int] = mapped_column(Integer)
+    until: Mapped[float] = mapped_column(Float)
 
 
 class RunRow(Base):

@@ -1,0 +1,148 @@
+"""The store's ledger: append, page, prove, sign. What is written once is never changed: triggers refuse it on both engines."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from contract.errors import ErrorCode, TuttiError
+from privacy.ledger import checkpoint, merkle, proofs
+from privacy.ledger.checkpoint import Checkpoint
+from privacy.ledger.notes import SignerKey
+from server.store import ledger_rows
+from server.store.engine import Transactions
+from server.store.tables import CheckpointRow, TreeHeadRow
+from server.store.values import Entry
+
+PAGE = 1_000
+"""Entries that are read at once."""
+
+
+class Ledger:
+    """The entries of one store as a Merkle tree.
+
+    Args:
+      allowed: raises if this process may not write for a population.
+    """
+
+    def __init__(self, transactions: Transactions, *, allowed: Callable[[Session, str], None]) -> None:
+        self._transactions, self._allowed = transactions, allowed
+
+    def append(self, *bodies: bytes) -> range:
+        """Appends entries in a transaction of their own; their indices."""
+        with self._transactions.begin() as session:
+            return self.append_in(session, bodies)
+
+    def append_in(self, session: Session, bodies: Iterable[bytes]) -> range:
+        """Appends entries in a transaction that holds more than them."""
+        return ledger_rows.append(session, bodies, allowed=self._allowed)
+
+    def entries(
+        self,
+        *,
+        run: str | None = None,
+        population: str | None = None,
+        kind: str | None = None,
+        start: int = 0,
+        limit: int | None = None,
+    ) -> Iterator[Entry]:
+        """Entries from index `start` in order, read page by page; the filters are joined by "and"."""
+        left = limit
+        while left is None or left > 0:
+            size = PAGE if left is None else min(PAGE, left)
+            query = ledger_rows.page(run=run, population=population, kind=kind, start=start, limit=size)
+            with self._transactions.read() as session:
+                found = ledger_rows.read_page(session, query)
+            yield from found
+            if len(found) < size:
+                return
+            start, left = found[-1].index + 1, None if left is None else left - len(found)
+
+    def entry(self, index: int) -> Entry:
+        """One entry.
+
+        Raises:
+          TuttiError: NOT_FOUND if there is none.
+        """
+        found = list(self.entries(start=index, limit=1)) if index >= 0 else []
+        if not found or found[0].index != index:
+            raise TuttiError(ErrorCode.NOT_FOUND, f"the ledger has no entry {index}")
+        return found[0]
+
+    def head(self) -> merkle.Frontier:
+        """The tree over all entries."""
+        with self._transactions.read() as session:
+            return ledger_rows.frontier(session.get_one(TreeHeadRow, 0))
+
+    def root(self, size: int) -> bytes:
+        """The root that the tree had at `size` entries.
+
+        Raises:
+          TuttiError: ARGUMENT_INVALID if it was never that large.
+        """
+        with self._transactions.read() as session:
+            self._sized(session, size)
+            return proofs.root(size, ledger_rows.reader(session))
+
+    def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
+        """The proof that entry `index` is in the tree of `size` entries (all of them unless given), O(log n) hashes.
+
+        Raises:
+          TuttiError: ARGUMENT_INVALID if that tree has no such entry, or there is no such tree.
+        """
+        with self._transactions.read() as session:
+            whole = self._sized(session, size)
+            return proofs.assemble(_path(lambda: proofs.inclusion_path(index, whole)), ledger_rows.reader(session))
+
+    def consistency_proof(self, old_size: int, size: int | None = None) -> list[bytes]:
+        """The proof that the tree of `size` entries (all of them unless given) begins with that of `old_size`.
+
+        Raises:
+          TuttiError: ARGUMENT_INVALID unless 0 < old_size <= size <= all.
+        """
+        with self._transactions.read() as session:
+            whole = self._sized(session, size)
+            return proofs.assemble(_path(lambda: proofs.consistency_path(old_size, whole)), ledger_rows.reader(session))
+
+    def sign(self, key: SignerKey) -> str:
+        """A checkpoint of the tree as it is, signed and kept, as a note.
+
+        Raises:
+          TuttiError: LEDGER_BROKEN if the tree does not extend the last checkpoint: a fork is never signed.
+        """
+        with self._transactions.begin() as session:
+            head = ledger_rows.frontier(session.get_one(TreeHeadRow, 0, with_for_update=True))
+            last = session.scalar(select(CheckpointRow).order_by(CheckpointRow.size.desc()).limit(1))
+            if last is not None:
+                _extends(session, head, checkpoint.unverified(last.note))
+            note = Checkpoint(key.name, head.size, head.root()).sign(key)
+            key_id = key.verifier.id.hex()
+            if session.get(CheckpointRow, (head.size, key_id)) is None:
+                session.add(CheckpointRow(size=head.size, key_id=key_id, note=note))
+            return note
+
+    def checkpoints(self) -> list[str]:
+        """All checkpoints that were signed, as notes, the smallest first."""
+        with self._transactions.read() as session:
+            return list(session.scalars(select(CheckpointRow.note).order_by(CheckpointRow.size, CheckpointRow.key_id)))
+
+    def _sized(self, session: Session, size: int | None) -> int:
+        whole = session.get_one(TreeHeadRow, 0).size
+        if size is not None and not 0 <= size <= whole:
+            raise TuttiError(ErrorCode.ARGUMENT_INVALID, f"the ledger has {whole} entries, so there is no tree of {size}")
+        return whole if size is None else size
+
+
+def _path(make: Callable[[], list[proofs.Span]]) -> list[proofs.Span]:
+    try:
+        return make()
+    except ValueError as error:
+        raise TuttiError(ErrorCode.ARGUMENT_INVALID, str(error)) from None
+
+
+def _extends(session: Session, head: merkle.Frontier, last: Checkpoint) -> None:
+    if last.size > head.size or proofs.root(last.size, ledger_rows.reader(session)) != last.root:
+        raise TuttiError(
+            ErrorCode.LEDGER_BROKEN,
+            f"the ledger of {head.size} entries does not extend the checkpoint at {last.size} that was signed before",
+        )

@@ -1,0 +1,91 @@
+"""The key that signs checkpoints: a file (0600) beside the store, made on first use; its public half lies next to it.
+
+Whoever holds the key can sign any history, so it is worth less than the earlier checkpoints that others keep.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+from sqlalchemy import make_url
+
+from contract.entropy import Entropy, system_entropy
+from contract.errors import ErrorCode, TuttiError
+from privacy.ledger.notes import SignerKey, VerifierKey
+
+PUBLIC_SUFFIX = ".pub"
+
+
+class LedgerKey:
+    """The signing key of one store.
+
+    Args:
+      directory: where files that belong to the store are kept.
+      store: the store's directory or database URL; stores that share a directory have keys of their own.
+    """
+
+    def __init__(self, directory: Path, *, store: str = "", entropy: Entropy = system_entropy) -> None:
+        self._path, self._entropy = directory / f"{_name(store)}.key", entropy
+
+    @property
+    def public_path(self) -> Path:
+        """Where the public key lies, for whoever verifies offline."""
+        return self._path.with_suffix(PUBLIC_SUFFIX)
+
+    def signer(self) -> SignerKey:
+        """The key; a fresh one on first use.
+
+        Raises:
+          TuttiError: LEDGER_BROKEN if the file is damaged or others may read it.
+        """
+        if not self._path.exists():
+            self._create()
+        if self._path.stat().st_mode & 0o077:
+            raise TuttiError(ErrorCode.LEDGER_BROKEN, f"{self._path} may be read by others: chmod 600, and rotate the key")
+        try:
+            return SignerKey.parse(self._path.read_text("ascii"))
+        except ValueError:
+            raise TuttiError(ErrorCode.LEDGER_BROKEN, f"{self._path} holds no signing key") from None
+
+    def verifier(self) -> VerifierKey:
+        """The public half; makes the key if there is none."""
+        if self.public_path.exists():
+            try:
+                return VerifierKey.parse(self.public_path.read_text("ascii"))
+            except ValueError as error:
+                raise TuttiError(ErrorCode.LEDGER_BROKEN, f"{self.public_path}: {error}") from None
+        return self.signer().verifier
+
+    def replace(self) -> tuple[VerifierKey, SignerKey]:
+        """Puts a fresh key of the same name in the place of the old one; returns the old public key and the new key.
+
+        The old file is kept under the name of its id, since what it signed has to stay checkable.
+        """
+        old = self.signer()
+        retired = self._path.with_suffix(f".{old.verifier.id.hex()}.retired{PUBLIC_SUFFIX}")
+        retired.write_text(f"{old.verifier}\n", "ascii")
+        fresh = SignerKey.create(old.name, self._entropy)
+        self._write(fresh)
+        return old.verifier, fresh
+
+    def _create(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._write(SignerKey.create(f"tutti-ledger/{self._entropy(8).hex()}", self._entropy))
+
+    def _write(self, key: SignerKey) -> None:
+        part = self._path.with_suffix(f".{self._entropy(4).hex()}.part")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(key.secret_text() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self._path)
+        self.public_path.write_text(f"{key.verifier}\n", "ascii")
+
+
+def _name(store: str) -> str:
+    if "://" not in store:
+        return "ledger"
+    url = make_url(store)
+    place = f"{url.host}:{url.port}/{url.database}?{sorted(url.query.items())}"
+    return f"ledger-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
