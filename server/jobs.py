@@ -75,18 +75,18 @@ class Jobs:
 
     def of(self, run: str) -> Job | None:
         """The job of a run; None for one that was started by `tutti run`."""
-        with self._transactions.begin() as session:
+        with self._transactions.read() as session:
             row = session.get(JobRow, run)
             return None if row is None else _job(row)
 
     def of_runs(self, runs: Sequence[str]) -> dict[str, Job]:
         """The jobs of several runs, by run."""
-        with self._transactions.begin() as session:
+        with self._transactions.read() as session:
             return {row.run: _job(row) for row in session.scalars(select(JobRow).where(JobRow.run.in_(runs)))}
 
     def counts(self) -> dict[str, int]:
         """Jobs by state, every state named."""
-        with self._transactions.begin() as session:
+        with self._transactions.read() as session:
             states = list(session.scalars(select(JobRow.state)))
         return {state.value: states.count(state.value) for state in JobState}
 

@@ -14,13 +14,13 @@ class Policies:
 
     def approval_required(self, population: str) -> bool:
         """Whether runs of this population need an approval."""
-        with self._transactions.begin() as session:
+        with self._transactions.read() as session:
             row = session.get(PopulationPolicyRow, population)
             return row is not None and row.approval_required
 
     def populations(self) -> list[str]:
         """Every population with a policy."""
-        with self._transactions.begin() as session:
+        with self._transactions.read() as session:
             return sorted(session.scalars(select(PopulationPolicyRow.population)))
 
     def set_approval(self, population: str, *, required: bool) -> None:

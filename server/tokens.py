@@ -123,7 +123,7 @@ class Tokens:
         match = _FORM.fullmatch(text)
         if match is None:
             raise refused
-        with self._transactions.begin() as session:
+        with self._transactions.read() as session:
             row = session.get(TokenRow, match[1])
         if not hmac.compare_digest(b"\x00" * 32 if row is None else row.secret_hash, _hash(match[2])) or row is None:
             raise refused
@@ -134,7 +134,7 @@ class Tokens:
 
     def all(self) -> list[Token]:
         """Every token ever made, the oldest first."""
-        with self._transactions.begin() as session:
+        with self._transactions.read() as session:
             return [_token(row) for row in session.scalars(select(TokenRow).order_by(TokenRow.created_at, TokenRow.id))]
 
     def revoke(self, number: str) -> None:

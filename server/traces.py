@@ -29,7 +29,7 @@ class Traces:
             .order_by(RoundTraceRow.id)
             .limit(limit)
         )
-        with self._transactions.begin() as session:
+        with self._transactions.read() as session:
             return [(row.id, json.loads(row.facts)) for row in session.scalars(query)]
 
     def of_rounds(self, run: str, first: int, last: int) -> dict[int, dict[str, Any]]:
@@ -39,13 +39,13 @@ class Traces:
             .where(RoundTraceRow.run == run, RoundTraceRow.round >= first, RoundTraceRow.round <= last)
             .order_by(RoundTraceRow.id)
         )
-        with self._transactions.begin() as session:
+        with self._transactions.read() as session:
             return {row.round: json.loads(row.facts) for row in session.scalars(query)}
 
     def shapes(self, run: str) -> dict[str, int]:
         """How many sessions of a run had each shape, such as `-v[]+^`, the most frequent first."""
         totals: dict[str, int] = {}
-        with self._transactions.begin() as session:
+        with self._transactions.read() as session:
             for text in session.scalars(select(RoundTraceRow.facts).where(RoundTraceRow.run == run)):
                 for shape, count in json.loads(text).get("shapes", {}).items():
                     totals[shape] = totals.get(shape, 0) + count

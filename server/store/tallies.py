@@ -20,7 +20,7 @@ class Tallies:
 
 def tally(transactions: Transactions) -> Tallies:
     """All counts, of one moment."""
-    with transactions.begin() as session:
+    with transactions.read() as session:
         runs = session.execute(select(RunRow.population, RunRow.state, func.count()).group_by(RunRow.population, RunRow.state))
         rounds = session.execute(
             select(RunRow.population, RoundRow.state, func.count(), func.sum(RoundRow.reported))

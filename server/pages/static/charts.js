@@ -1,0 +1,45 @@
+// Line charts by uPlot (served from here), sized to their box, with colours from the style sheet.
+
+import { element, number } from "/static/dom.js";
+
+const COLORS = ["#0b8f7a", "#c2571a", "#5b6fd6", "#a13d8b"];
+
+function ink(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+export class Chart {
+  constructor(parent, title, series, { percent = false } = {}) {
+    this.series = series;
+    this.box = element("div");
+    this.figure = element("figure", { class: "chart", role: "img", "aria-label": title }, element("figcaption", {}, title), this.box);
+    parent.append(this.figure);
+    const axis = { stroke: ink("--soft"), grid: { stroke: ink("--line"), width: 1 }, ticks: { stroke: ink("--line"), width: 1 } };
+    const show = (plot, value) => (value === null || value === undefined ? "–" : percent ? `${number(100 * value, 3)}%` : number(value));
+    this.title = title;
+    this.show = show;
+    this.plot = new uPlot({
+      width: this.width(), height: 200,
+      scales: { x: { time: false } },
+      axes: [axis, { ...axis, size: 56, values: (plot, ticks) => ticks.map((tick) => show(plot, tick)) }],
+      series: [{ label: "round" }, ...series.map((one, place) => ({
+        label: one.label, stroke: COLORS[place % COLORS.length], width: 2, value: show, spanGaps: true,
+        points: { size: 5 },
+      }))],
+    }, [[], ...series.map(() => [])], this.box);
+    new ResizeObserver(() => this.plot.setSize({ width: this.width(), height: 200 })).observe(this.figure);
+  }
+
+  width() {
+    return Math.max(200, this.figure.clientWidth - 20);
+  }
+
+  set(rows) {
+    const columns = this.series.map((one) => rows.map((row) => one.of(row) ?? null));
+    const some = columns.some((column) => column.some((value) => value !== null));
+    this.figure.hidden = !some;
+    this.plot.setData([rows.map((row) => row.round), ...columns]);
+    const last = this.series.map((one, place) => `${one.label} ${this.show(null, columns[place].findLast((value) => value !== null))}`);
+    this.figure.setAttribute("aria-label", `${this.title}, newest: ${last.join(", ")}`);
+  }
+}

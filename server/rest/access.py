@@ -1,0 +1,87 @@
+"""Who asks, and whether they may: bearer tokens, scopes, populations."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from contract.errors import ErrorCode, TuttiError
+from server.rest.services import Services, services_of
+from server.store.values import Run
+from server.tokens import Principal, Scope
+
+LOCAL = Principal(id="local", name="whoever is at this machine", scopes=frozenset({Scope.ADMIN}))
+"""Who asks where no token is needed: a server on a loopback address whose store has none."""
+
+_BEARER = HTTPBearer(auto_error=False, description="A token made by `tutti token create`.")
+ServicesOf = Annotated[Services, Depends(services_of)]
+
+
+def principal_of(
+    services: ServicesOf, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+) -> Principal:
+    """Whose request this is.
+
+    Raises:
+      TuttiError: UNAUTHENTICATED without a valid token, unless the server is open and no token was given; RATE_LIMITED.
+    """
+    if credentials is None:
+        if services.open_access:
+            return LOCAL
+        raise TuttiError(ErrorCode.UNAUTHENTICATED, "this server asks for a bearer token")
+    principal = services.tokens.principal(credentials.credentials)
+    if not services.rate.allows(f"token {principal.id}"):
+        raise TuttiError(ErrorCode.RATE_LIMITED, "too many requests with this token")
+    return principal
+
+
+def requires(*scopes: Scope) -> Callable[..., Principal]:
+    """A dependency that lets those through who hold one of `scopes`."""
+
+    def check(principal: Annotated[Principal, Depends(principal_of)]) -> Principal:
+        if not principal.may(*scopes):
+            needed = " or ".join(scope.value for scope in scopes)
+            raise TuttiError(ErrorCode.FORBIDDEN, f"this needs the scope {needed}")
+        return principal
+
+    check.scopes = scopes  # pyright: ignore[reportFunctionMemberAccess] - read by the test that tries every scope on every route
+    return check
+
+
+READERS = (Scope.VIEWER, Scope.OPERATOR, Scope.PRIVACY_OFFICER)
+Reader = Annotated[Principal, Depends(requires(*READERS))]
+Operator = Annotated[Principal, Depends(requires(Scope.OPERATOR))]
+Officer = Annotated[Principal, Depends(requires(Scope.PRIVACY_OFFICER))]
+
+
+def check_population(principal: Principal, population: str) -> None:
+    """Refuses a population outside the token's limits.
+
+    Raises:
+      TuttiError: FORBIDDEN.
+    """
+    if not principal.sees(population):
+        raise TuttiError(ErrorCode.FORBIDDEN, f"this token is limited to other populations than {population!r}")
+
+
+def find_run(services: Services, principal: Principal, name: str) -> Run:
+    """The run named by id, prefix or `latest`; one of a population outside the token's limits is not found.
+
+    Raises:
+      TuttiError: NOT_FOUND.
+    """
+    run = services.store.run(name)
+    if not principal.sees(run.spec.population):
+        raise TuttiError(ErrorCode.NOT_FOUND, f"no run starts with {name!r}")
+    return run
+
+
+def scopes_of(dependency: Any) -> tuple[Scope, ...] | None:
+    """The scopes that a dependency made by `requires` asks for."""
+    return getattr(dependency, "scopes", None)
+
+
+def request_services(request: Request) -> Services:
+    """The services of the application that answers `request`."""
+    return services_of(request)

@@ -1,0 +1,93 @@
+"""The application: routes, middleware, problem details, pages. `tutti serve` mounts it beside gRPC in one event loop."""
+
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from contract.clock import Clock, SystemClock
+from privacy.ledger.notes import SignerKey
+from server import pages
+from server.jobs import Jobs
+from server.observability import Metrics, observe_store
+from server.policies import Policies
+from server.rest import costs, events, health, ledger, models, populations, problems, reporting, runs
+from server.rest.answered import AnsweredRequests
+from server.rest.limits import BURST, MOST_BODY_BYTES, REQUESTS_PER_S, LimitsMiddleware, RateLimit
+from server.rest.services import Launcher, Services
+from server.rest.watched import WatchedMiddleware
+from server.store.store import Store
+from server.store.tallies import tally
+from server.tokens import Tokens
+from server.traces import Traces
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "testserver"})
+_ABOUT = """Runs, their privacy ledger and their models.
+
+Nothing is revealed before its privacy cost is on the record: a model answers 409 until its entry is committed. Lists come in pages by
+cursor, immutable things with an ETag, errors as RFC 9457 problem details."""
+
+
+def create_app(
+    store: Store,
+    *,
+    signer: SignerKey,
+    launcher: Launcher | None = None,
+    open_access: bool = False,
+    data_directory: Path | None = None,
+    metrics: Metrics | None = None,
+    clock: Clock | None = None,
+    requests_per_s: float = REQUESTS_PER_S,
+    burst: float = BURST,
+    most_body_bytes: int = MOST_BODY_BYTES,
+) -> FastAPI:
+    """The REST application over a store.
+
+    Args:
+      signer: signs the ledger's checkpoints.
+      launcher: registers the runs that `POST /v1/runs` asks for; without one it answers 503.
+      open_access: whoever reaches the server may do everything without a token: for loopback addresses only.
+      data_directory: the files that a task may name as data or weights; none without it.
+      metrics: shared with other faces of the same process.
+    """
+    clock, metrics = clock or SystemClock(), metrics or Metrics()
+    services = _services(store, signer, launcher, metrics, RateLimit(clock, per_s=requests_per_s, burst=burst), open_access, data_directory)
+    app = FastAPI(
+        title="Tutti", version="1", description=_ABOUT, license_info={"name": "Apache-2.0"}, docs_url=None, redoc_url=None,
+        generate_unique_id_function=_operation_id, redirect_slashes=False,
+    )  # fmt: skip
+    app.state.services = services
+    problems.install(app)
+    for module in (runs, events, models, reporting, populations, ledger, costs, health):
+        app.include_router(module.router)
+    pages.install(app)
+    hosts = LOOPBACK_NAMES if open_access else frozenset[str]()
+    app.add_middleware(
+        LimitsMiddleware, rate=RateLimit(clock, per_s=requests_per_s, burst=burst), most_body_bytes=most_body_bytes, hosts=hosts
+    )
+    app.add_middleware(WatchedMiddleware, metrics=metrics, clock=clock)
+    return app
+
+
+def _services(
+    store: Store,
+    signer: SignerKey,
+    launcher: Launcher | None,
+    metrics: Metrics,
+    rate: RateLimit,
+    open_access: bool,
+    data_directory: Path | None,
+) -> Services:
+    transactions = store.transactions
+    jobs = Jobs(transactions)
+    metrics.follow(lambda: tally(transactions), jobs.counts)
+    observe_store(transactions.engine, metrics)
+    return Services(
+        store=store, tokens=Tokens(transactions), jobs=jobs, traces=Traces(transactions), policies=Policies(transactions),
+        answered=AnsweredRequests(transactions), rate=rate, metrics=metrics, launcher=launcher, signer=signer,
+        open_access=open_access, data_directory=data_directory,
+    )  # fmt: skip
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

@@ -1,0 +1,85 @@
+"""Routes that cost nothing: what a task would cost, whether it would be refused, which tasks there are."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+
+from contract import task
+from contract.errors import ErrorCode, TuttiError
+from contract.task import TaskFormError, TaskSpec
+from server import tasks
+from server.rest import bodies, cursors, describing, launching
+from server.rest.access import Reader, ServicesOf, find_run
+from server.rest.cursors import Cursor, Limit
+from server.rest.problems import describes
+from server.rest.runs import READ, READ_ONE
+from server.rest.services import Services
+from server.store.values import Run
+from server.tokens import Principal
+
+router = APIRouter(prefix="/v1", tags=["tasks"])
+
+
+@router.post("/cost", responses=READ_ONE | describes(ErrorCode.TASK_INVALID, ErrorCode.MECHANISM_UNSUPPORTED))
+def cost(services: ServicesOf, principal: Reader, body: bodies.CostQuestion) -> bodies.CostAnswer:
+    """What a task would cost, or a run if it went on for `rounds` more rounds."""
+    if (body.task is None) == (body.run is None):
+        raise TuttiError(ErrorCode.ARGUMENT_INVALID, "give either a task or a run")
+    if body.task is not None:
+        spec = launching.parse(services, body.task)
+        rounds = body.rounds if body.rounds is not None else spec.rounds
+    else:
+        run = find_run(services, principal, body.run or "")
+        spec, rounds = run.spec, run.next_leaf + (body.rounds or 0) if body.rounds else run.spec.rounds
+    return describing.cost_answer(tasks.prepare(task.replace(spec, rounds=rounds)), rounds)
+
+
+@router.post("/tasks:check", responses=READ)
+def check(services: ServicesOf, _principal: Reader, body: bodies.TaskOnly) -> bodies.CheckBody:
+    """Everything about a task that a run would refuse, with the key and the cure of each."""
+    try:
+        found = tasks.problems(launching.parse(services, body.task))
+    except TaskFormError as error:
+        found = list(error.problems)
+    told = [{"path": fault.path, "message": fault.message, "cure": fault.cure} for fault in found]
+    return bodies.CheckBody(ok=not told, problems=told)
+
+
+@router.get("/tasks/schema", responses=READ)
+def schema(_principal: Reader) -> dict[str, Any]:
+    """The JSON Schema of a task."""
+    return task.json_schema()
+
+
+@router.get("/tasks", responses=READ)
+def list_tasks(services: ServicesOf, principal: Reader, limit: Limit = 50, cursor: Cursor = None) -> bodies.Page[bodies.TaskBody]:
+    """Tasks that have been run, by digest."""
+    found = _tasks(services, principal)
+    after = "" if cursor is None else cursors.decode(cursor)
+    page, following = cursors.cut([item for item in found if item.digest > after], limit, lambda item: item.digest)
+    return bodies.Page(items=list(page), next=following)
+
+
+@router.get("/tasks/{digest}", responses=READ_ONE)
+def show_task(
+    services: ServicesOf, principal: Reader, digest: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
+) -> bodies.TaskBody:
+    """One task."""
+    for item in _tasks(services, principal):
+        if item.digest == digest:
+            return item
+    raise TuttiError(ErrorCode.NOT_FOUND, f"no task has the digest {digest}")
+
+
+def _tasks(services: Services, principal: Principal) -> list[bodies.TaskBody]:
+    by_digest: dict[str, list[Run]] = {}
+    for run in services.store.runs():
+        if principal.sees(run.spec.population):
+            by_digest.setdefault(run.spec.digest, []).append(run)
+    return [_task(runs[-1].spec, digest, runs) for digest, runs in sorted(by_digest.items())]
+
+
+def _task(spec: TaskSpec, digest: str, runs: list[Run]) -> bodies.TaskBody:
+    return bodies.TaskBody(
+        digest=digest, name=spec.name, population=spec.population, runs=len(runs), newest_run=runs[-1].id, spec=task.to_mapping(spec)
+    )

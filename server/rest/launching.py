@@ -1,0 +1,136 @@
+"""What may be done to runs: launch, pause, resume, cancel, approve."""
+
+from pathlib import PurePath
+
+from contract import task
+from contract.errors import ErrorCode, Problem, TuttiError
+from contract.task import TaskFormError, TaskSpec
+from server.jobs import Job, JobState
+from server.rest import approvals, bodies
+from server.rest.access import check_population
+from server.rest.services import Services
+from server.store.values import Run, RunState
+from server.tokens import Principal
+
+OVER = (RunState.COMPLETED, RunState.CANCELLED)
+
+
+def launch(services: Services, principal: Principal, body: bodies.LaunchBody) -> tuple[Run, Job]:
+    """Registers a run and puts its job in the queue, or before the privacy officer.
+
+    Raises:
+      TuttiError: with everything that can be refused before a run starts.
+    """
+    if services.launcher is None:
+        raise TuttiError(ErrorCode.UNAVAILABLE, "this server launches no runs; start it with `tutti serve`")
+    spec = parse(services, body.task)
+    check_population(principal, spec.population)
+    run = services.launcher.register(spec, seed=body.seed, seed_noise=body.seed_noise)
+    job = services.jobs.add(
+        run=run.id, population=spec.population, requested_by=principal.id, workers=body.workers,
+        approved=not services.policies.approval_required(spec.population),
+    )  # fmt: skip
+    return run, job
+
+
+def parse(services: Services, mapping: object) -> TaskSpec:
+    """A task from outside: models and data are registered names.
+
+    Raises:
+      TaskFormError: for a fault of form, a dotted path, or a file outside the server's data directory.
+    """
+    spec = task.parse_mapping(mapping)
+    faults: list[Problem] = []
+    if ":" in spec.model.name:
+        faults.append(Problem("model.name", "over REST a model is a registered name, never an import", "Use a registered model."))
+    if spec.model.init_from is not None:
+        located = _in_data(services, "model.init_from", spec.model.init_from, faults)
+        spec = spec if located is None else task.replace(spec, model={"init_from": located})
+    if spec.data.source != "synthetic":
+        located = _in_data(services, "data.source", spec.data.source, faults)
+        spec = spec if located is None else task.replace(spec, data={"source": located})
+    if faults:
+        raise TaskFormError(tuple(faults))
+    return spec
+
+
+def pause(services: Services, run: Run) -> Run:
+    """Stops a run between two rounds.
+
+    Raises:
+      TuttiError: RUN_STATE if it does not run.
+    """
+    if run.state is not RunState.RUNNING:
+        raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} is {run.state.value}, so it cannot be paused")
+    services.store.set_run_state(run.id, RunState.PAUSED)
+    return run
+
+
+def resume(services: Services, run: Run) -> Run:
+    """Queues a paused or failed run again.
+
+    Raises:
+      TuttiError: RUN_STATE if it runs, is over, waits for an approval, or was not started over REST.
+    """
+    job = services.jobs.of(run.id)
+    if job is None or run.state in OVER:
+        why = "is over" if job is not None else "was not launched over REST: use `tutti runs resume`"
+        raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} {why}")
+    if job.state is JobState.AWAITING_APPROVAL:
+        raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} waits for an approval")
+    if run.state is RunState.RUNNING and job.state is not JobState.FAILED:
+        raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} is running already")
+    if job.state in (JobState.DONE, JobState.FAILED):
+        services.jobs.requeue(run.id)
+    services.store.set_run_state(run.id, RunState.RUNNING)
+    return run
+
+
+def cancel(services: Services, run: Run) -> Run:
+    """Ends a run.
+
+    Raises:
+      TuttiError: RUN_STATE if it is over.
+    """
+    if run.state in OVER:
+        raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} is {run.state.value}")
+    services.store.set_run_state(run.id, RunState.CANCELLED)
+    services.jobs.withdraw(run.id)
+    return run
+
+
+def approve(services: Services, principal: Principal, run: Run, body: bodies.ApprovalBody) -> None:
+    """Puts an approval on the record and does what it allows.
+
+    Raises:
+      TuttiError: FORBIDDEN to whoever launched the run; RUN_STATE if nothing waits for this approval.
+    """
+    job = services.jobs.of(run.id)
+    if job is None or not services.policies.approval_required(run.spec.population):
+        raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} needs no approval")
+    if principal.id == job.requested_by:
+        raise TuttiError(ErrorCode.FORBIDDEN, "whoever launched a run cannot approve it: another person must")
+    if body.subject == "start":
+        if job.state is not JobState.AWAITING_APPROVAL:
+            raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} does not wait for its start")
+        approvals.record(services, principal, run, subject="start", reason=body.reason)
+        services.jobs.approve(run.id)
+        return
+    if body.round is None:
+        raise TuttiError(ErrorCode.ARGUMENT_INVALID, "round: say after which round the model is to be released")
+    model = services.store.model(run.id, body.round)
+    if approvals.released(services, run, model.digest):
+        raise TuttiError(ErrorCode.RUN_STATE, f"the model after {body.round} rounds is released")
+    approvals.record(services, principal, run, subject=f"model {model.digest}", reason=body.reason)
+
+
+def _in_data(services: Services, key: str, name: str, faults: list[Problem]) -> str | None:
+    directory = services.data_directory
+    if directory is None or PurePath(name).name != name or name.startswith("."):
+        faults.append(Problem(key, f"over REST {name!r} must be the name of a file in the server's data directory", "See `tutti serve --data`."))
+        return None
+    path = directory / name
+    if not path.is_file():
+        faults.append(Problem(key, f"there is no {name!r} in the server's data directory", "Name a file that is there."))
+        return None
+    return str(path)

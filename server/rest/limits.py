@@ -1,0 +1,105 @@
+"""Limits on what one client may ask: how often, how much at once, and under which name of this host."""
+
+from collections import OrderedDict
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from contract.clock import Clock
+from contract.errors import ErrorCode
+from server.rest import problems
+
+MOST_BODY_BYTES = 1 << 20
+REQUESTS_PER_S = 50.0
+BURST = 200.0
+_MOST_KEYS = 10_000
+
+
+class RateLimit:
+    """A token bucket for each key; the keys used longest ago are forgotten first, so memory is bounded.
+
+    >>> from contract.clock import VirtualClock
+    >>> limit = RateLimit(VirtualClock(), per_s=1.0, burst=2.0)
+    >>> [limit.allows("a") for _ in range(3)], limit.allows("b")
+    ([True, True, False], True)
+    """
+
+    def __init__(self, clock: Clock, *, per_s: float = REQUESTS_PER_S, burst: float = BURST) -> None:
+        self._clock, self._per_s, self._burst = clock, per_s, burst
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def allows(self, key: str) -> bool:
+        """Whether one more request of `key` is within its limit; counts it if so."""
+        now = self._clock.now_s()
+        tokens, at = self._buckets.pop(key, (self._burst, now))
+        tokens = min(self._burst, tokens + (now - at) * self._per_s)
+        self._buckets[key] = (max(0.0, tokens - 1.0) if tokens >= 1.0 else tokens, now)
+        if len(self._buckets) > _MOST_KEYS:
+            self._buckets.popitem(last=False)
+        return tokens >= 1.0
+
+
+class LimitsMiddleware:
+    """Refuses requests that come too often from one address, are too large, or name another host."""
+
+    def __init__(
+        self, app: ASGIApp, *, rate: RateLimit, most_body_bytes: int = MOST_BODY_BYTES, hosts: frozenset[str] = frozenset()
+    ) -> None:
+        self._app, self._rate, self._most, self._hosts = app, rate, most_body_bytes, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        client = scope.get("client")
+        refusal = self._refusal(Headers(scope=scope), client[0] if client else "local")
+        body = None
+        if refusal is None:
+            body = await _whole_body(receive, self._most)
+            if body is None:
+                refusal = problems.response(ErrorCode.TOO_LARGE, f"a request may have {self._most} bytes")
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        await self._app(scope, _replaying(body or b"", receive), send)
+
+    def _refusal(self, headers: Headers, client: str) -> "problems.JSONResponse | None":
+        host = headers.get("host", "").rsplit(":", 1)[0]
+        if self._hosts and host not in self._hosts:
+            # Without a login, a page elsewhere could have its own name lead to this machine and speak through the browser.
+            return problems.response(ErrorCode.FORBIDDEN, "this server answers to its own name only")
+        if not self._rate.allows(client):
+            return problems.response(
+                ErrorCode.RATE_LIMITED, "too many requests from this address", headers={"Retry-After": "1"}
+            )
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > self._most:
+            return problems.response(ErrorCode.TOO_LARGE, f"a request may have {self._most} bytes")
+        return None
+
+
+async def _whole_body(receive: Receive, most: int) -> bytes | None:
+    parts, size, more = list[bytes](), 0, True
+    while more:
+        message = await receive()
+        part = message.get("body", b"")
+        size += len(part)
+        if size > most:
+            return None
+        parts.append(part)
+        more = message["type"] == "http.request" and message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _replaying(body: bytes, receive: Receive) -> Receive:
+    sent = False
+
+    async def replay() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

@@ -1,0 +1,85 @@
+"""Routes of populations: what may be spent, what is spent, and whether a second person must agree."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from contract.errors import ErrorCode, TuttiError
+from server.rest import bodies, budgeting, reporting
+from server.rest.access import Officer, Reader, ServicesOf, check_population
+from server.rest.problems import describes
+from server.rest.runs import READ, READ_ONE
+from server.rest.services import Services
+from server.store.values import Run, RunState
+from server.tokens import Principal
+
+router = APIRouter(prefix="/v1", tags=["populations"])
+PopulationName = Annotated[str, Path(max_length=63, pattern="^[a-z0-9][a-z0-9._-]{0,62}$", examples=["demo-mlp"])]
+
+
+@router.get("/populations", responses=READ)
+def list_populations(services: ServicesOf, principal: Reader) -> bodies.Page[bodies.PopulationBody]:
+    """Every population that has runs, a budget or a policy."""
+    runs = services.store.runs()
+    names = {run.spec.population for run in runs} | set(services.policies.populations()) | budgeting.populations(services)
+    items = [_population(services, name, [run for run in runs if run.spec.population == name]) for name in sorted(names)]
+    return bodies.Page(items=[item for item in items if principal.sees(item.population)], next=None)
+
+
+@router.get("/populations/{population}/budget", responses=READ_ONE)
+def show_budget(services: ServicesOf, principal: Reader, population: PopulationName) -> bodies.BudgetBody:
+    """The budget of a population and what all its runs together have spent of it."""
+    runs = _known(services, principal, population)
+    return budgeting.budget(services, population, runs)
+
+
+@router.put("/populations/{population}/budget", responses=READ)
+def set_budget(
+    services: ServicesOf, principal: Officer, population: PopulationName, body: bodies.BudgetChange
+) -> bodies.BudgetBody:
+    """Sets the budget of a population. The change and its reason are a ledger entry."""
+    check_population(principal, population)
+    budgeting.change(services, principal, population, body)
+    return budgeting.budget(services, population, _runs_of(services, population))
+
+
+@router.put("/populations/{population}/approval", responses=READ)
+def set_approval(
+    services: ServicesOf, principal: Officer, population: PopulationName, body: bodies.PolicyChange
+) -> bodies.PopulationBody:
+    """Whether runs of this population start, and their models leave, only after another person's approval."""
+    check_population(principal, population)
+    services.policies.set_approval(population, required=body.required)
+    return _population(services, population, _runs_of(services, population))
+
+
+@router.get(
+    "/populations/{population}/report", responses=READ_ONE | reporting.FORMATS | describes(ErrorCode.LEDGER_BROKEN)
+)
+def population_report(
+    services: ServicesOf, principal: Reader, population: PopulationName, accept: reporting.Accept = None
+) -> reporting.ReportResponse:
+    """The report of a population: all its runs together."""
+    runs = _known(services, principal, population)
+    return reporting.population_report(services, population, runs, accept)
+
+
+def _known(services: Services, principal: Principal, population: str) -> list[Run]:
+    runs = _runs_of(services, population)
+    known = bool(runs) or population in services.policies.populations() or population in budgeting.populations(services)
+    if not known or not principal.sees(population):
+        raise TuttiError(ErrorCode.NOT_FOUND, f"there is no population {population!r}")
+    return runs
+
+
+def _runs_of(services: Services, population: str) -> list[Run]:
+    return [run for run in services.store.runs() if run.spec.population == population]
+
+
+def _population(services: Services, name: str, runs: list[Run]) -> bodies.PopulationBody:
+    return bodies.PopulationBody(
+        population=name,
+        runs=len(runs),
+        running=sum(run.state is RunState.RUNNING for run in runs),
+        approval_required=services.policies.approval_required(name),
+    )

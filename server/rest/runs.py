@@ -1,0 +1,134 @@
+"""Routes of runs: lists, one run, its rounds and sessions, and what may be done to it."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+
+from contract import canonical
+from contract.errors import ErrorCode, TuttiError
+from server.rest import bodies, cursors, describing, launching
+from server.rest.access import Operator, Officer, Reader, ServicesOf, check_population, find_run
+from server.rest.answered import Answer
+from server.rest.cursors import Cursor, Limit
+from server.rest.problems import describes
+from server.store.values import RunState
+
+router = APIRouter(prefix="/v1", tags=["runs"])
+RunName = Annotated[str, Path(min_length=1, max_length=64, pattern="^[a-z0-9]+$", description="A run's id, a prefix of it, or `latest`.")]
+READ = describes(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED, ErrorCode.ARGUMENT_INVALID, ErrorCode.TOO_LARGE)
+READ_ONE = READ | describes(ErrorCode.NOT_FOUND)
+CHANGE = READ_ONE | describes(ErrorCode.RUN_STATE)
+IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200, pattern="^[!-~]+$")]
+
+
+@router.get("/runs", responses=READ)
+def list_runs(
+    services: ServicesOf,
+    principal: Reader,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    population: Annotated[str | None, Query(max_length=64)] = None,
+    state: Annotated[RunState | None, Query()] = None,
+) -> bodies.Page[bodies.RunBody]:
+    """Runs, the newest first."""
+    if population is not None:
+        check_population(principal, population)
+    found = [
+        run
+        for run in reversed(services.store.runs())
+        if principal.sees(run.spec.population)
+        and (population is None or run.spec.population == population)
+        and (state is None or run.state is state)
+    ]
+    if cursor is not None:
+        after = cursors.decode(cursor)
+        places = [place for place, run in enumerate(found) if run.id == after]
+        found = found[places[0] + 1 :] if places else []
+    page, following = cursors.cut(found, limit, lambda run: run.id)
+    jobs = services.jobs.of_runs([run.id for run in page])
+    return bodies.Page(items=[describing.run_body(run, jobs.get(run.id)) for run in page], next=following)
+
+
+@router.post(
+    "/runs",
+    status_code=201,
+    responses=READ
+    | describes(
+        ErrorCode.TASK_INVALID, ErrorCode.DATA_INVALID, ErrorCode.MECHANISM_UNSUPPORTED, ErrorCode.BUDGET_EXCEEDED,
+        ErrorCode.CONFLICT, ErrorCode.LEASE_HELD, ErrorCode.UNAVAILABLE,
+    )
+    | {201: {"description": "The run is registered and waits for a runner (or for an approval).", "headers": {"Location": {"schema": {"type": "string"}}}}},
+)  # fmt: skip
+def launch(
+    services: ServicesOf, principal: Operator, body: bodies.LaunchBody, response: Response, idempotency_key: IdempotencyKey = None
+) -> bodies.RunBody:
+    """Launches a simulated run. With an `Idempotency-Key` the same request launches one run, however often it is sent."""
+
+    def act() -> Answer:
+        run, job = launching.launch(services, principal, body)
+        return Answer(201, describing.run_body(run, job).model_dump_json(), f"/v1/runs/{run.id}")
+
+    digest = canonical.digest(canonical.plain(body.model_dump(mode="json")))
+    answer = services.answered.once(principal=principal.id, key=idempotency_key, digest=digest, act=act)
+    response.headers["Location"] = answer.location or ""
+    return bodies.RunBody.model_validate_json(answer.body)
+
+
+@router.get("/runs/{run}", responses=READ_ONE)
+def show_run(services: ServicesOf, principal: Reader, run: RunName) -> bodies.RunDetail:
+    """One run with its task, its newest metrics and what it has spent."""
+    return describing.run_detail(services, find_run(services, principal, run))
+
+
+@router.post("/runs/{run}:pause", responses=CHANGE)
+def pause(services: ServicesOf, principal: Operator, run: RunName) -> bodies.RunBody:
+    """Asks a run to stop after the round it is in."""
+    return _body(services, launching.pause(services, find_run(services, principal, run)).id)
+
+
+@router.post("/runs/{run}:resume", responses=CHANGE)
+def resume(services: ServicesOf, principal: Operator, run: RunName) -> bodies.RunBody:
+    """Lets a paused or failed run go on."""
+    return _body(services, launching.resume(services, find_run(services, principal, run)).id)
+
+
+@router.post("/runs/{run}:cancel", responses=CHANGE)
+def cancel(services: ServicesOf, principal: Operator, run: RunName) -> bodies.RunBody:
+    """Ends a run for good. What it has charged stays charged, its models stay."""
+    return _body(services, launching.cancel(services, find_run(services, principal, run)).id)
+
+
+@router.post("/runs/{run}:approve", responses=CHANGE)
+def approve(services: ServicesOf, principal: Officer, run: RunName, body: bodies.ApprovalBody) -> bodies.RunBody:
+    """Approves a run's start or a model's release; never by the token that launched it. The approval is a ledger entry."""
+    found = find_run(services, principal, run)
+    launching.approve(services, principal, found, body)
+    return _body(services, found.id)
+
+
+@router.get("/runs/{run}/rounds", responses=READ_ONE)
+def list_rounds(
+    services: ServicesOf, principal: Reader, run: RunName, limit: Limit = 100, cursor: Cursor = None
+) -> bodies.Page[bodies.RoundBody]:
+    """The attempts at rounds, the oldest first, as they are on the record."""
+    found, after = find_run(services, principal, run), cursors.number(cursor, default=-1)
+    rows = [row for row in services.store.rounds(found.id) if row.index > after]
+    page, following = cursors.cut(rows, limit, lambda row: str(row.index))
+    traces = services.traces.of_rounds(found.id, page[0].index, page[-1].index) if page else {}
+    return bodies.Page(items=[describing.round_body(row, traces.get(row.index)) for row in page], next=following)
+
+
+@router.get("/runs/{run}/sessions", responses=READ_ONE)
+def sessions(services: ServicesOf, principal: Reader, run: RunName) -> bodies.SessionsBody:
+    """How many device sessions had each shape, the most frequent first."""
+    return bodies.SessionsBody(shapes=services.traces.shapes(find_run(services, principal, run).id))
+
+
+def _body(services: ServicesOf, run: str) -> bodies.RunBody:
+    return describing.run_body(services.store.run(run), services.jobs.of(run))
+
+
+def unsupported_media_type(request: Request) -> TuttiError | None:
+    """A body that is no JSON, told before anything reads it: a form could be sent by any page without asking first."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    return None if kind == "application/json" else TuttiError(ErrorCode.ARGUMENT_INVALID, f"send application/json, not {kind!r}")

@@ -1,0 +1,54 @@
+"""What routes work with: the store and the tables around it, made once for an application."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fastapi import Request
+
+from contract.task import TaskSpec
+from privacy.ledger.notes import SignerKey
+from server.jobs import Jobs
+from server.observability import Metrics
+from server.policies import Policies
+from server.rest.answered import AnsweredRequests
+from server.rest.limits import RateLimit
+from server.store.store import Store
+from server.store.values import Run
+from server.tokens import Tokens
+from server.traces import Traces
+
+
+class Launcher(Protocol):
+    """Registers a run for the runners. It knows devices and data, which the server may not."""
+
+    def register(self, spec: TaskSpec, *, seed: int | None, seed_noise: int | None) -> Run:
+        """A new run of `spec`, on the record, not yet played.
+
+        Raises:
+          TuttiError: with a code of the catalogue if the task, its data or the budget does not allow it.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """All of it. `open_access` lets requests without a token in as `access.LOCAL`."""
+
+    store: Store
+    tokens: Tokens
+    jobs: Jobs
+    traces: Traces
+    policies: Policies
+    answered: AnsweredRequests
+    rate: RateLimit
+    metrics: Metrics
+    launcher: Launcher | None
+    signer: SignerKey
+    open_access: bool
+    data_directory: Path | None = None
+
+
+def services_of(request: Request) -> Services:
+    """The services of the application that answers `request`."""
+    return request.app.state.services
