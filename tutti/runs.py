@@ -147,7 +147,9 @@ def play(
     for facts in simulation.rounds(
         database, keys, registered, prepared, loader, workers=workers, faults=faults, directory=directory
     ):
-        shown = {**facts, **_so_far(prepared, facts)}
+        spent = _so_far(prepared, facts)
+        database.add_facts(registered.id, int(facts["round"]), spent)
+        shown = {**facts, **spent}
         progress.round_ended(shown)
         if database.run(registered.id).state in (RunState.PAUSED, RunState.CANCELLED):
             break

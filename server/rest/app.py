@@ -19,7 +19,6 @@ from server.rest.watched import WatchedMiddleware
 from server.store.store import Store
 from server.store.tallies import tally
 from server.tokens import Tokens
-from server.traces import Traces
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "testserver"})
 _ABOUT = """Runs, their privacy ledger and their models.
@@ -83,7 +82,7 @@ def _services(
     metrics.follow(lambda: tally(transactions), jobs.counts)
     observe_store(transactions.engine, metrics)
     return Services(
-        store=store, tokens=Tokens(transactions), jobs=jobs, traces=Traces(transactions), policies=Policies(transactions),
+        store=store, tokens=Tokens(transactions), jobs=jobs, policies=Policies(transactions),
         answered=AnsweredRequests(transactions), rate=rate, metrics=metrics, launcher=launcher, signer=signer,
         open_access=open_access, data_directory=data_directory,
     )  # fmt: skip

@@ -100,7 +100,7 @@ class ApprovalBody(Incoming):
 
 
 class RoundBody(BaseModel):
-    """One attempt at a round, as it is on the record; `trace` is what the simulator saw of it."""
+    """One attempt at a round, as it is on the record; `facts` are metrics, and what the fleet was seen to do."""
 
     round: int
     leaf: int
@@ -110,8 +110,7 @@ class RoundBody(BaseModel):
     charge_entry: int | None
     outcome_entry: int | None
     model_digest: str | None
-    metrics: dict[str, JsonValue]
-    trace: dict[str, JsonValue] | None
+    facts: dict[str, JsonValue]
 
 
 class SessionsBody(BaseModel):

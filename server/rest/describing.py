@@ -48,12 +48,11 @@ def privacy_body(summary: PrivacySummary) -> bodies.PrivacyBody:
     return bodies.PrivacyBody(**summary.to_json())
 
 
-def round_body(row: Round, trace: Mapping[str, Any] | None) -> bodies.RoundBody:
+def round_body(row: Round) -> bodies.RoundBody:
     """One attempt at a round."""
     return bodies.RoundBody(
         round=row.index, leaf=row.leaf, state=row.state, reason=row.reason, reported=row.reported, charge_entry=row.charge_entry,
-        outcome_entry=row.outcome_entry, model_digest=row.model_digest, metrics=dict(finite(row.facts)),
-        trace=None if trace is None else without_infinities(trace),
+        outcome_entry=row.outcome_entry, model_digest=row.model_digest, facts=without_infinities(row.facts),
     )  # fmt: skip
 
 

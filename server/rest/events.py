@@ -1,7 +1,6 @@
 """A run's progress as server-sent events: `state` when it changes, `round` for each attempt, `end` when nothing more will come."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -9,14 +8,15 @@ from fastapi import APIRouter, Header
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from server.jobs import JobState
-from server.rest import cursors, describing
+from server.rest import describing
 from server.rest.access import Reader, ServicesOf, find_run
 from server.rest.runs import READ_ONE, RunName
 from server.rest.services import Services
-from server.store.values import RunState
+from server.store.values import Round, RunState
 
 router = APIRouter(prefix="/v1", tags=["runs"])
 POLL_S = 0.4
+_FLEET_FACT = "virtual_s"
 _STREAM = {200: {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 
 
@@ -35,23 +35,29 @@ def events(
 async def _events(services: Services, run: str, cursor: int) -> AsyncIterator[ServerSentEvent]:
     told = ""
     while True:
-        # The state is read first: what ended before it was read has left all its rounds by the time they are read.
-        state, over = await asyncio.to_thread(_state, services, run)
+        state, over, rounds = await asyncio.to_thread(_news, services, run, cursor)
         if state != told:
             told = state
             yield ServerSentEvent(event="state", data=state)
-        rounds = await asyncio.to_thread(services.traces.after, run, cursor, cursors.MOST_ITEMS)
-        for cursor, facts in rounds:
-            yield ServerSentEvent(event="round", id=str(cursor), data=json.dumps(describing.without_infinities(facts)))
-        if over and len(rounds) < cursors.MOST_ITEMS:
+        for row in rounds:
+            cursor = row.index + 1
+            yield ServerSentEvent(event="round", id=str(cursor), data=describing.round_body(row).model_dump_json())
+        if over:
             yield ServerSentEvent(event="end", data=state)
             return
         await asyncio.sleep(POLL_S)
 
 
-def _state(services: Services, name: str) -> tuple[str, bool]:
+def _news(services: Services, name: str, cursor: int) -> tuple[str, bool, list[Round]]:
+    """The run's state, whether nothing more will come, and rounds from `cursor` on that have an outcome.
+
+    The state is read first: what had ended before it was read has left all its rounds by the time they are read.
+    """
     run, job = services.store.run(name), services.jobs.of(name)
-    body = describing.run_body(run, job)
-    waits = job is not None and job.state in (JobState.QUEUED, JobState.LEASED, JobState.AWAITING_APPROVAL)
-    over = run.state in (RunState.COMPLETED, RunState.CANCELLED, RunState.FAILED) or not waits
-    return body.model_dump_json(), over and not (job is not None and job.state is JobState.LEASED)
+    played = job is not None and job.state is JobState.LEASED
+    waits = job is not None and job.state in (JobState.QUEUED, JobState.AWAITING_APPROVAL) and run.state is RunState.RUNNING
+    over = not played and not waits
+    rounds = [row for row in services.store.rounds(name) if row.index >= cursor and row.outcome_entry is not None]
+    if rounds and not over and _FLEET_FACT not in rounds[-1].facts:
+        rounds.pop()  # what the fleet saw of the newest round comes a moment after its outcome
+    return describing.run_body(run, job).model_dump_json(), over, rounds

@@ -1,5 +1,6 @@
 """Routes of runs: lists, one run, its rounds and sessions, and what may be done to it."""
 
+from collections import Counter
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -114,14 +115,16 @@ def list_rounds(
     found, after = find_run(services, principal, run), cursors.number(cursor, default=-1)
     rows = [row for row in services.store.rounds(found.id) if row.index > after]
     page, following = cursors.cut(rows, limit, lambda row: str(row.index))
-    traces = services.traces.of_rounds(found.id, page[0].index, page[-1].index) if page else {}
-    return bodies.Page(items=[describing.round_body(row, traces.get(row.index)) for row in page], next=following)
+    return bodies.Page(items=[describing.round_body(row) for row in page], next=following)
 
 
 @router.get("/runs/{run}/sessions", responses=READ_ONE)
 def sessions(services: ServicesOf, principal: Reader, run: RunName) -> bodies.SessionsBody:
     """How many device sessions had each shape, the most frequent first."""
-    return bodies.SessionsBody(shapes=services.traces.shapes(find_run(services, principal, run).id))
+    totals: Counter[str] = Counter()
+    for row in services.store.rounds(find_run(services, principal, run).id):
+        totals.update(row.facts.get("shapes", {}))
+    return bodies.SessionsBody(shapes=dict(totals.most_common()))
 
 
 def _body(services: ServicesOf, run: str) -> bodies.RunBody:

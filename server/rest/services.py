@@ -16,7 +16,6 @@ from server.rest.limits import RateLimit
 from server.store.store import Store
 from server.store.values import Run
 from server.tokens import Tokens
-from server.traces import Traces
 
 
 class Launcher(Protocol):
@@ -38,7 +37,6 @@ class Services:
     store: Store
     tokens: Tokens
     jobs: Jobs
-    traces: Traces
     policies: Policies
     answered: AnsweredRequests
     rate: RateLimit

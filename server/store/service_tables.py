@@ -1,6 +1,6 @@
-"""Tables of the service around the ledger: jobs, tokens, answered requests, traces of rounds. Nothing here is a guarantee."""
+"""Tables of the service around the ledger: jobs, tokens, answered requests, policies. Nothing here is a guarantee."""
 
-from sqlalchemy import BigInteger, Float, ForeignKey, Integer, LargeBinary, String, Text
+from sqlalchemy import Float, ForeignKey, Integer, LargeBinary, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.store.tables import Base
@@ -48,16 +48,6 @@ class AnsweredRequestRow(Base):
     body: Mapped[str | None] = mapped_column(Text)
     location: Mapped[str | None] = mapped_column(Text)
     began_at: Mapped[float] = mapped_column(Float)
-
-
-class RoundTraceRow(Base):
-    """What the simulator saw of one attempt at a round: session shapes, phases, metrics (JSON, never hashed)."""
-
-    __tablename__ = "round_traces"
-    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
-    run: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
-    round: Mapped[int] = mapped_column("round_index", Integer)
-    facts: Mapped[str] = mapped_column(Text)
 
 
 class PopulationPolicyRow(Base):

@@ -9,7 +9,7 @@ const rows = [];
 let charts = [];
 
 function facts(row) {
-  return { ...row.metrics, ...(row.trace || {}), round: row.round, state: row.state, reason: row.reason, reported: row.reported };
+  return { ...row.facts, ...row };
 }
 
 function makeCharts() {
@@ -22,7 +22,7 @@ function makeCharts() {
     new Chart(parent, "Rho so far", [{ label: "rho", of: (row) => row.rho }]),
     new Chart(parent, "Contributions a round", [{ label: "reported", of: (row) => row.reported }]),
     new Chart(parent, "Round time by phase, seconds", [{ label: "selection", of: (row) => row.selection_s },
-      { label: "reporting", of: (row) => row.reporting_s }, { label: "whole round", of: (row) => row.virtual_s }]),
+      { label: "training and reporting", of: (row) => row.virtual_s }]),
     new Chart(parent, "Norm of the update", [{ label: "L2 norm", of: (row) => row.update_norm }]),
   ];
 }
@@ -111,7 +111,7 @@ function bar(share) {
 async function readRounds() {
   rows.length = 0;
   for await (const items of pages(`/v1/runs/${name}/rounds`)) {
-    rows.push(...items.map((row) => ({ ...facts(row), charge_entry: row.charge_entry, outcome_entry: row.outcome_entry })));
+    rows.push(...items.map(facts));
   }
   showRounds();
 }

@@ -1,4 +1,4 @@
-"""Tables of the service around the ledger: jobs, tokens, answered requests, traces, policies."""
+"""Tables of the service around the ledger: jobs, tokens, answered requests, policies."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -50,15 +50,6 @@ def upgrade() -> None:
         sa.Column("began_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("principal", "request_key"),
     )
-    op.create_table(
-        "round_traces",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
-        sa.Column("run", sa.String(64), sa.ForeignKey("runs.id"), nullable=False),
-        sa.Column("round_index", sa.Integer(), nullable=False),
-        sa.Column("facts", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("id"),
-    )
-    op.create_index("ix_round_traces_run", "round_traces", ["run"])
     op.create_table(
         "population_policies",
         sa.Column("population", sa.String(64), nullable=False),
