@@ -11,7 +11,7 @@ from privacy.grid import Grid
 
 
 class Encoder(Protocol):
-    """Clips and rounds; what it accepts may be summed."""
+    """Clips and rounds; what it makes may be summed."""
 
     @property
     def dimension(self) -> int:
@@ -22,8 +22,9 @@ class Encoder(Protocol):
         """Integers, int32 of shape (d,), from an update, float32 of shape (d,)."""
         ...
 
-    def accepts(self, vector: npt.NDArray[np.int32]) -> bool:
-        """Whether the accounting covers `vector`."""
+    @property
+    def norm_bound_squared(self) -> int:
+        """The largest squared norm of an encoded update that the accounting covers."""
         ...
 
 

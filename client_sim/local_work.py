@@ -16,6 +16,7 @@ from contract.entropy import Entropy, system_entropy
 from contract.errors import ErrorCode, TuttiError
 from contract.task import TrainingSpec
 from privacy.keystream import Keystream
+from privacy.rounding import squared_norm
 from trainer import DeviceExamples, LocalTrainer
 from trainer.models import registry
 
@@ -43,6 +44,7 @@ class EncodedUpdate:
 
     device: int
     vector: npt.NDArray[np.int32] = field(repr=False)
+    norm_squared: int
     metrics: dict[str, float] = field(repr=False)
     diverged: bool
 
@@ -65,7 +67,7 @@ class LocalWork:
     def updates(self, job: Job) -> Iterator[EncodedUpdate]:
         """The encoded update of each device of `job`, in its order, computed while it is asked for.
 
-        Guarantee: every vector satisfies the plan's `accepts`, whatever the examples were.
+        Guarantee: every vector is within the plan's norm bound, whatever the examples were.
 
         Raises:
           ValueError: for a plan that this device does not understand.
@@ -104,7 +106,7 @@ def add_up(work: LocalWork, job: Job, total: npt.NDArray[np.int64]) -> Updates:
     norms = np.zeros(count, np.int64)
     for row, update in enumerate(work.updates(job)):
         total += update.vector
-        norms[row] = np.dot(update.vector.astype(np.int64), update.vector.astype(np.int64))
+        norms[row] = update.norm_squared
         for name, value in (update.metrics | {"diverged": float(update.diverged)}).items():
             metrics.setdefault(name, np.zeros(count))[row] = value
     return Updates(total=total, count=count, metrics=metrics, norms_squared=norms)
@@ -129,10 +131,14 @@ def device_entropy(noise_seed: bytes | None, round_index: int, device: int) -> E
 def _encode(
     encoder: Encoder, device: int, delta: npt.NDArray[np.float32], metrics: dict[str, float], entropy: Entropy
 ) -> EncodedUpdate:
-    diverged = not bool(np.isfinite(delta).all())
+    # A finite dot product has finite terms; only an infinite one needs the slow look.
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = bool(np.isfinite(np.dot(delta, delta)))
+    diverged = not finite and not bool(np.isfinite(delta).all())
     # A device whose training ran away contributes nothing, as if its update had been clipped to 0; the sum stays defined.
     vector = encoder.encode(np.zeros_like(delta) if diverged else delta, entropy)
-    if not encoder.accepts(vector):
+    norm_squared = squared_norm(vector)
+    if norm_squared > encoder.norm_bound_squared or vector.shape != delta.shape:
         raise ValueError(f"the update of device {device} left the grid's norm: a fault of the encoder")
     clean = {name: value if np.isfinite(value) else 0.0 for name, value in metrics.items()}
-    return EncodedUpdate(device, vector, clean, diverged)
+    return EncodedUpdate(device, vector, norm_squared, clean, diverged)

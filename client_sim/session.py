@@ -222,10 +222,8 @@ def _during_upload(state: Opening | Uploading | Sealing | Finishing | Submitting
     facts, upload = state.facts, state.upload
     size, last = len(upload.data), _last_chunk(upload)
     match state, event:
-        case Opening(), Wait(after_s):
-            return state, (Send(state.request, _bounded(after_s)),)
-        case Submitting(), Wait(after_s):
-            return state, (Send(state.request, _bounded(after_s)),)
+        case ((Opening(_, _, request) | Submitting(_, _, request)), Wait(after_s)):
+            return state, (Send(request, _bounded(after_s)),)
         case Opening(), UploadProgress(offset) if offset == size:
             return _submit(facts, upload) if facts.sealed else _give_up(state, "*", ResultStatus.REMOTE_FAILED)
         case ((Opening() | Uploading()), UploadProgress(offset)) if last <= offset < size:
@@ -243,6 +241,8 @@ def _during_upload(state: Opening | Uploading | Sealing | Finishing | Submitting
         case Submitting(), Aborted(AbortReason.ALREADY_SUBMITTED, retry) if facts.reconnects:
             # The answer to the first attempt was lost on the way.
             return _report(state, Outcome(shape=facts.shape + "^", status=ResultStatus.UPLOAD_COMPLETED, retry=retry))
+        case ((Uploading() | Finishing() | Submitting()), Aborted(AbortReason.WRONG_OFFSET)):
+            return _reconnect(state, reopen=True)  # the upload stalled and lost its place: ask where to begin again
         case _, Aborted():
             return _aborted(state, event)
         case _:
@@ -325,7 +325,7 @@ def _interrupted(state: State) -> Step:
     return _give_up(state, "!", ResultStatus.CANCELED)
 
 
-def _reconnect(state: State) -> Step:
+def _reconnect(state: State, *, reopen: bool = False) -> Step:
     if isinstance(state, Reporting):
         return Ended(state.outcome), ()
     if isinstance(state, Ended | Refunding | ReadingRecord | Training | Charging | Sealing):
@@ -339,6 +339,8 @@ def _reconnect(state: State) -> Step:
             following = replace(state, facts=facts)
             return following, (_fetch(following, pause_s),)
         case Uploading(_, upload) | Finishing(_, upload):
+            return _open(facts, upload, after_s=pause_s)
+        case Submitting(_, upload) if reopen:
             return _open(facts, upload, after_s=pause_s)
         case _:
             return replace(state, facts=facts), (Send(state.request, pause_s),)

@@ -16,7 +16,7 @@ from client_sim.simulator import FleetOptions, FleetSimulator, RoundTrace, wake_
 from client_sim.timing import Effort, Loss
 from contract.errors import TuttiError
 from contract.messages import RetryWindow
-from contract.simulation import Contribution, RoundPosition, RoundWork
+from contract.simulation import Contribution, RoundPosition, RoundWork, SealedContribution
 
 EFFORT = Effort(seconds_per_example=0.01, download_bytes=100_000, upload_bytes=100_000)
 
@@ -75,7 +75,8 @@ class PlainServer:
         self.reported = int(mask.sum())
         return mask
 
-    def contribute(self, contribution: Contribution) -> None:
+    def contribute(self, contribution: Contribution | SealedContribution) -> None:
+        assert isinstance(contribution, Contribution)
         self.contributions.append(contribution)
 
     def finish(self, at_s: float) -> Mapping[str, Any]:

@@ -1,0 +1,148 @@
+"""Plays one device's session over a transport: performs the actions of `client_sim.session` and feeds it the events."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Protocol, assert_never
+
+from client_sim import session
+from client_sim.egress import DevicePolicy, may_leave
+from client_sim.session_states import (
+    Action,
+    Charge,
+    ConnectionLost,
+    Ended,
+    Event,
+    Fetch,
+    Outcome,
+    ReadRecord,
+    RecordRead,
+    Refund,
+    Seal,
+    Send,
+    SendChunks,
+    State,
+    Train,
+    Trained,
+    TrainingFailed,
+    Written,
+)
+from client_sim.timing import Phase
+from client_sim.transports.transport import LinkLostError, Transport
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class DeviceSide(Protocol):
+    """What a session needs of the device that plays it."""
+
+    async def may_take_part(self, request: ReadRecord) -> bool:
+        """Whether the device's own record allows it to take part."""
+        ...
+
+    async def train(self, request: Train) -> Trained | TrainingFailed:
+        """The encoded update."""
+        ...
+
+    async def write(self, request: Charge | Seal | Refund) -> None:
+        """Puts it on disk."""
+        ...
+
+    def vanishes(self, phase: Phase, leaf: int) -> bool:
+        """Whether the device is lost in this phase of this round, without a word."""
+        ...
+
+
+class VanishedError(Exception):
+    """The device is gone, and tells nobody."""
+
+
+async def play(
+    transport: Transport,
+    device: DeviceSide,
+    *,
+    population: str,
+    client_version: str,
+    policy: DevicePolicy,
+    sleep: Sleep = asyncio.sleep,
+) -> Outcome:
+    """One session from its check-in to its end. A device that vanishes ends with a `!` and no status."""
+    state, actions = session.begin(population, client_version=client_version, policy=policy)
+    try:
+        while not isinstance(state, Ended):
+            (action,) = actions
+            state, actions = await _perform(state, action, transport, device, sleep)
+    except VanishedError:
+        return Outcome(shape=_shape(state) + "!", status=None)
+    return state.outcome
+
+
+async def _perform(
+    state: State, action: Action, transport: Transport, device: DeviceSide, sleep: Sleep
+) -> tuple[State, tuple[Action, ...]]:
+    match action:
+        case Send(request, after_s):
+            await _pause(sleep, after_s)
+            if not may_leave(request):
+                raise ValueError(f"{type(request).__name__} may not leave the device")
+            return session.step(state, await _answer(transport.send(request)))
+        case Fetch():
+            return await _fetch(state, action, transport, device, sleep)
+        case SendChunks(chunks):
+            _lose(device, Phase.UPLOAD, state)
+            return session.step(state, await _answer(transport.send_chunks(chunks)))
+        case ReadRecord():
+            return session.step(state, RecordRead(await device.may_take_part(action)))
+        case Train():
+            _lose(device, Phase.TRAINING, state)
+            return session.step(state, await device.train(action))
+        case Charge() | Seal() | Refund():
+            await device.write(action)
+            return session.step(state, Written())
+        case _:
+            assert_never(action)
+
+
+async def _fetch(
+    state: State, action: Fetch, transport: Transport, device: DeviceSide, sleep: Sleep
+) -> tuple[State, tuple[Action, ...]]:
+    """Feeds chunks to the session until it has seen enough; a stream that ends before is a lost connection."""
+    await _pause(sleep, action.after_s)
+    _lose(device, Phase.DOWNLOAD, state)
+    try:
+        async with aclosing(transport.fetch(action.request)) as chunks:  # type: ignore[type-var] - both transports are generators
+            async for chunk in chunks:
+                state, actions = session.step(state, chunk)
+                if actions or isinstance(state, Ended):
+                    return state, actions
+    except LinkLostError:
+        pass
+    return session.step(state, ConnectionLost())
+
+
+async def _answer(call: Awaitable[Event]) -> Event:
+    try:
+        return await call
+    except LinkLostError:
+        return ConnectionLost()
+
+
+async def _pause(sleep: Sleep, seconds: float) -> None:
+    if seconds > 0:
+        await sleep(seconds)
+
+
+def _lose(device: DeviceSide, phase: Phase, state: State) -> None:
+    leaf = _leaf(state)
+    if leaf is not None and device.vanishes(phase, leaf):
+        raise VanishedError
+
+
+def _leaf(state: State) -> int | None:
+    spec = getattr(state, "spec", None) or getattr(getattr(state, "upload", None), "spec", None)
+    return None if spec is None else spec.current_index
+
+
+def _shape(state: State) -> str:
+    facts = getattr(state, "facts", None)
+    return "" if facts is None else facts.shape

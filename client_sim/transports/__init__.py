@@ -1,0 +1,1 @@
+"""How a device's messages reach a server: by direct call (tests), or over gRPC."""
