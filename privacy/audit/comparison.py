@@ -96,12 +96,14 @@ def spearman(doses: Sequence[float], responses: Floats) -> float:
     1.0
     """
     left, right = _ordinals(doses), _ordinals(responses)
-    spread = float(left.std() * right.std())
-    return round(float(np.mean((left - left.mean()) * (right - right.mean()))) / spread, 12) if spread else 0.0
+    left, right = left - left.mean(), right - right.mean()
+    spread = float(np.sqrt((left @ left) * (right @ right)))
+    return round(float(left @ right) / spread, 12) if spread else 0.0
 
 
 def _ordinals(values: Sequence[float] | Floats) -> Floats:
     """Ranks from 1 on, equal values sharing the mean of theirs."""
     given = np.asarray(values, np.float64)
     ordered = np.sort(given)
-    return 0.5 * (np.searchsorted(ordered, given, side="left") + np.searchsorted(ordered, given, side="right") + 1)
+    both = np.searchsorted(ordered, given, side="left") + np.searchsorted(ordered, given, side="right") + 1
+    return both.astype(np.float64) / 2
