@@ -44,6 +44,7 @@ class LocalTrainer:
     learning_rate: float
     lanes: int = field(default=0)
     """Devices side by side; 0 leaves it to the model's arrangement."""
+    _zeros: Sums = field(default_factory=dict[str, Array], init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "max_examples", "learning_rate"):
@@ -171,8 +172,11 @@ class LocalTrainer:
         return batch, mask
 
     def _zero_sums(self, params: Params, batch: dict[str, NDArray[Any]], mask: FloatVector) -> Sums:
-        loss = self.model.loss if self._lanes == 1 else jax.vmap(self.model.loss)
-        return {name: jnp.zeros(s.shape, s.dtype) for name, s in jax.eval_shape(loss, params, batch, mask)[1].items()}
+        if not self._zeros:  # the names and shapes of the sums are the same for every batch
+            loss = self.model.loss if self._lanes == 1 else jax.vmap(self.model.loss)
+            shapes = jax.eval_shape(loss, params, batch, mask)[1]
+            self._zeros.update({name: jnp.zeros(sum_.shape, sum_.dtype) for name, sum_ in shapes.items()})
+        return dict(self._zeros)
 
     def _metrics(self, examples: DeviceExamples, plan: Batches, totals: Any) -> dict[str, float]:
         trained = float(min(examples.num_examples, self.max_examples)) if len(plan.rows) else 0.0

@@ -48,7 +48,7 @@ def build(vocabulary: Vocabulary | str = PUBLIC_ENGLISH, words: int = 10_000, wi
     >>> build().num_parameters
     1412250
     """
-    return _build("next_word", vocabulary, words, width, units, Arrangement(lanes=1, row_multiple=4, eval_rows=64))
+    return _build("next_word", vocabulary, words, width, units, 64, Arrangement(lanes=1, row_multiple=2, eval_rows=64))
 
 
 def build_small(vocabulary: Vocabulary | str = PUBLIC_ENGLISH, words: int = 2_000) -> NextWord:
@@ -57,10 +57,12 @@ def build_small(vocabulary: Vocabulary | str = PUBLIC_ENGLISH, words: int = 2_00
     >>> build_small().num_parameters
     89424
     """
-    return _build("next_word_small", vocabulary, words, 32, 112, Arrangement(lanes=1, row_multiple=4, eval_rows=256))
+    return _build("next_word_small", vocabulary, words, 32, 112, 160, Arrangement(lanes=1, row_multiple=8, eval_rows=256))
 
 
-def _build(name: str, vocabulary: Vocabulary | str, words: int, width: int, units: int, arrangement: Arrangement) -> NextWord:
+def _build(
+    name: str, vocabulary: Vocabulary | str, words: int, width: int, units: int, quantum: int, arrangement: Arrangement
+) -> NextWord:
     if isinstance(vocabulary, str):
         if vocabulary != PUBLIC_ENGLISH:
             raise ValueError(f"vocabulary must be {PUBLIC_ENGLISH!r} or a Vocabulary counted from texts, not {vocabulary!r}")
@@ -86,7 +88,7 @@ def _build(name: str, vocabulary: Vocabulary | str, words: int, width: int, unit
         featurize=lambda examples: _featurize(examples, vocabulary),
         loss=_loss,
         measure=_measure,
-        prepare=_without_padding,
+        prepare=lambda batch, mask: _without_padding(batch, mask, quantum),
         arrangement=arrangement,
         vocabulary=vocabulary,
     )
@@ -111,24 +113,21 @@ def _featurize(examples: Sequence[Example], vocabulary: Vocabulary) -> DeviceExa
     return DeviceExamples({"tokens": tokens, "counted": tokens[:, 1:] >= len(SPECIALS)})
 
 
-def _without_padding(batch: dict[str, NDArray[Any]], mask: FloatVector) -> dict[str, NDArray[Any]]:
-    """Leaves out what no target needs: steps after the last counted one, and output rows that are not counted.
+def _without_padding(batch: dict[str, NDArray[Any]], mask: FloatVector, quantum: int) -> dict[str, NDArray[Any]]:
+    """Leaves out the output rows that no counted target needs: in chat, half of them.
 
-    Both are cut to few sizes, to bound compilation: half or all of the steps; output rows to a multiple of 64 (of 4 rows'
-    tokens for large batches). Filled-up output rows weigh 0.
+    Their number is cut to a multiple of `quantum` (of four examples' tokens for large batches), to bound the number of shapes
+    that are compiled; what fills it up weighs 0.
     """
-    tokens, counted = batch["tokens"], batch["counted"] & (mask[:, None] > 0)
-    rows, steps = counted.shape
-    half = steps // 2
-    steps = steps if not half or counted[:, half:].any() else half
-    where = np.flatnonzero(counted[:, :steps].T)
-    quantum = max(64, 4 * rows)
-    size = min(max(-(-len(where) // quantum), 1) * quantum, rows * steps)
+    counted = batch["counted"] & (mask[:, None] > 0)
+    where = np.flatnonzero(counted.T)
+    quantum = max(quantum, 4 * len(mask))
+    size = min(max(-(-len(where) // quantum), 1) * quantum, counted.size)
     positions = np.zeros(size, np.int32)
     positions[: len(where)] = where
-    targets = tokens[:, 1 : steps + 1].T.reshape(-1)[positions]
+    targets = batch["tokens"][:, 1:].T.reshape(-1)[positions]
     weights = (np.arange(size) < len(where)).astype(np.float32)
-    return {"inputs": tokens[:, :steps].T, "positions": positions, "targets": targets, "weights": weights}
+    return {"inputs": batch["tokens"][:, :-1].T, "positions": positions, "targets": targets, "weights": weights}
 
 
 def _outputs(params: Params, batch: Batch, mask: Array) -> tuple[Array, Array, Array]:
