@@ -37,9 +37,7 @@ def prepare(spec: TaskSpec, vocabulary: Vocabulary | None = None) -> PreparedTas
     Raises:
       TaskFormError: with every problem that `problems` finds.
     """
-    found = problems(spec)
-    if found:
-        raise TaskFormError(tuple(found))
+    refuse(spec)
     model = _model(spec, vocabulary)
     spec = calibrated(spec)
     outputs = (plan.Output(name="delta", length=model.num_parameters, aggregated=True),)
@@ -51,6 +49,17 @@ def prepare(spec: TaskSpec, vocabulary: Vocabulary | None = None) -> PreparedTas
         ),
         optimizer=server_optimizer(spec.server.optimizer, spec.server.learning_rate, spec.server.momentum),
     )
+
+
+def refuse(spec: TaskSpec) -> None:
+    """Nothing, for a task that can run.
+
+    Raises:
+      TaskFormError: with every problem that `problems` finds.
+    """
+    found = problems(spec)
+    if found:
+        raise TaskFormError(tuple(found))
 
 
 def problems(spec: TaskSpec) -> list[Problem]:

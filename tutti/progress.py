@@ -74,7 +74,7 @@ class LiveRounds:
 
 def _cells(facts: Mapping[str, Any]) -> list[str]:
     state = facts["state"] if facts["state"] == "committed" else f"abandoned: {facts.get('reason')}"
-    accuracy = facts.get("held_out_accuracy", facts.get("accuracy"))
+    accuracy = facts.get("top1", facts.get("accuracy"))
     return [
         str(facts["round"]), state, str(facts.get("reported", "")), _number(facts.get("loss")), _percent(accuracy),
         _number(facts.get("update_norm")), _number(facts.get("rho")), _number(facts.get("epsilon")),

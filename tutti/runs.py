@@ -71,6 +71,7 @@ def run(
     spec = _spec(spec)
     if isinstance(data, str):
         spec = task.replace(spec, data={"source": data})
+    tasks.refuse(spec)
     loader = open_loader(spec.data, model=spec.model.name) if data is None or isinstance(data, str) else data
     prepared = tasks.prepare(spec, vocabulary(spec, loader))
     settings = RunSettings(

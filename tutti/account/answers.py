@@ -1,7 +1,7 @@
 """From a question (mechanism, noise or target, rounds or budget) to the one object that `tutti account` prints."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from contract.errors import ErrorCode, TuttiError
 from privacy import accounting, calibration, group
 from privacy.accounting import Price
 from privacy.events import Event
-from privacy.report import tier
+from privacy.report.summary import tier
 
 MOST_ROUNDS = 100_000
 PLOT_POINTS = 200
@@ -28,13 +28,14 @@ class Question:
     rounds: int | None
     target: float | None
     delta: float
+    remarks: Callable[[float, int], list[str]]
+    """Lines that come first, for a noise multiplier and rounds."""
     devices_per_person: int = 1
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    remarks: Callable[[float, int], list[str]] = lambda noise_multiplier, rounds: []
 
 
 @contextmanager
-def named_faults() -> Iterator[None]:
+def named_faults() -> Generator[None]:
     """Turns a wrong value into the catalogue's error."""
     try:
         yield
@@ -96,7 +97,7 @@ def plot(question: Question, path: Path) -> None:
     Raises:
       ValueError: for a kind of picture that cannot be written.
     """
-    import matplotlib
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     multiplier, rounds = settle(question)
@@ -109,10 +110,14 @@ def plot(question: Question, path: Path) -> None:
         values = [price.epsilons[name] for price in prices]
         if all(value is not None and math.isfinite(value) for value in values):
             axes.plot(at, [value or 0.0 for value in values], label=f"{name} conversion")
-    axes.set(xlabel="rounds", ylabel=f"epsilon at delta = {question.delta:g}", title=f"{question.mechanism}, noise multiplier {multiplier:g}")
+    axes.set(
+        xlabel="rounds",
+        ylabel=f"epsilon at delta = {question.delta:g}",
+        title=f"{question.mechanism}, noise multiplier {multiplier:g}",
+    )
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.grid(visible=True, alpha=0.3)
     axes.legend(frameon=False)
-    with matplotlib.rc_context({"svg.hashsalt": "tutti", "svg.fonttype": "none"}):
+    with mpl.rc_context({"svg.hashsalt": "tutti", "svg.fonttype": "none"}):
         figure.savefig(path)

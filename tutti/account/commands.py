@@ -1,12 +1,9 @@
 """The subcommands of `tutti account` for central mechanisms, and what all of them share."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from privacy import curves, matrix_adapter, tree_sensitivity
 from privacy.events import Adjacency, BandedEvent, BltEvent, Event, GaussianEvent, TreeEvent
@@ -22,6 +19,7 @@ from tutti.account.options import (
     NoiseMultiplierOption,
     PlotOption,
     RoundsOption,
+    write,
 )
 
 
@@ -87,7 +85,8 @@ def gaussian(
     rounds: RoundsOption = None,
     epsilon: EpsilonOption = None,
     sampling_rate: Annotated[
-        float | None, typer.Option(help="Poisson sampling: each unit joins each round by a coin of this probability that nobody sees.")
+        float | None,
+        typer.Option(help="Poisson sampling: each unit joins each round by a coin of this probability that nobody sees."),
     ] = None,
     min_separation: MinSeparationOption = 0,
     max_participations: MaxParticipationsOption = None,
@@ -176,7 +175,9 @@ def blt(
     max_participations: MaxParticipationsOption = None,
     buf_decay: Annotated[str | None, typer.Option(help="Decays, comma-separated, each in [0, 1].")] = None,
     output_scale: Annotated[str | None, typer.Option(help="Scales, comma-separated, one a decay.")] = None,
-    buffers: Annotated[int | None, typer.Option(min=1, max=8, help="Optimise a strategy with so many buffers (about ten seconds).")] = None,
+    buffers: Annotated[
+        int | None, typer.Option(min=1, max=8, help="Optimise a strategy with so many buffers (about ten seconds).")
+    ] = None,
     devices_per_person: DevicesPerPersonOption = 1,
     plot_file: PlotOption = None,
     json_output: JsonOption = False,
@@ -232,7 +233,9 @@ def cap_remarks(rounds: int, separation: int, cap: int | None) -> list[str]:
     feasible = tree_sensitivity.most_participations(leaves=rounds, minimum_separation=separation)
     if cap is None or cap >= feasible:
         return []
-    return [f"Rests on a cap: {feasible} participations fit the separation, {cap} are allowed; say why no device exceeds {cap}."]
+    return [
+        f"Rests on a cap: {feasible} participations fit the separation, {cap} are allowed; say why no device exceeds {cap}."
+    ]
 
 
 def show(question: Question, *, json_output: bool, plot_file: Path | None) -> None:
@@ -247,27 +250,6 @@ def show(question: Question, *, json_output: bool, plot_file: Path | None) -> No
             plot(question, plot_file)
             found["plot"] = str(plot_file)
     write(found, json_output=json_output)
-
-
-def write(found: dict[str, Any], *, json_output: bool) -> None:
-    """One JSON object, or two columns and the lines that come first."""
-    if json_output:
-        typer.echo(json.dumps(found))
-        return
-    console = Console(highlight=False)
-    for line in found["first_lines"]:
-        console.print(line, style="yellow", soft_wrap=True)
-    table = Table(box=None, show_header=False)
-    for key, value in found.items():
-        if key != "first_lines":
-            table.add_row(key.replace("_", " "), _text(value))
-    console.print(table)
-
-
-def _text(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - JSON
-    return f"{value:.6g}" if isinstance(value, float) else "unbounded or not valid" if value is None else str(value)
 
 
 def _whole(value: float) -> int | float:

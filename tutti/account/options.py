@@ -1,20 +1,26 @@
-"""Options that the subcommands of `tutti account` share."""
+"""Options and output that the subcommands of `tutti account` share."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from tutti.commands.run import JsonOption
 
 DeltaOption = Annotated[float, typer.Option(help="Delta at which epsilon is stated.")]
 NoiseMultiplierOption = Annotated[
-    float | None, typer.Option(help="Deviation of the noise over the norm bound of one contribution; found from --epsilon if left out.")
+    float | None,
+    typer.Option(help="Deviation of the noise over the norm bound of one contribution; found from --epsilon if left out."),
 ]
 RoundsOption = Annotated[int | None, typer.Option(min=1, help="Releases; the most that --epsilon allows if left out.")]
 EpsilonOption = Annotated[float | None, typer.Option(help="A target, from which the noise or the rounds are found.")]
 MinSeparationOption = Annotated[int, typer.Option(min=0, help="Rounds strictly between two participations of one device.")]
-MaxParticipationsOption = Annotated[int | None, typer.Option(min=1, help="A cap on one device's participations; none unless given.")]
+MaxParticipationsOption = Annotated[
+    int | None, typer.Option(min=1, help="A cap on one device's participations; none unless given.")
+]
 DevicesPerPersonOption = Annotated[int, typer.Option(min=1, help="Also price a person who owns so many devices.")]
 PlotOption = Annotated[Path | None, typer.Option("--plot", help="Write epsilon over rounds to this .png, .svg or .pdf file.")]
 
@@ -28,4 +34,26 @@ __all__ = [
     "NoiseMultiplierOption",
     "PlotOption",
     "RoundsOption",
+    "write",
 ]
+
+
+def write(found: dict[str, Any], *, json_output: bool) -> None:
+    """One JSON object, or two columns and the lines that come first."""
+    if json_output:
+        typer.echo(json.dumps(found))
+        return
+    console = Console(highlight=False)
+    for line in found["first_lines"]:
+        console.print(line, style="yellow", soft_wrap=True)
+    table = Table(box=None, show_header=False)
+    for key, value in found.items():
+        if key != "first_lines":
+            table.add_row(key.replace("_", " "), _text(value))
+    console.print(table)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - JSON
+    return f"{value:.6g}" if isinstance(value, float) else "unbounded or not valid" if value is None else str(value)

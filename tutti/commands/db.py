@@ -5,7 +5,7 @@ import json
 import typer
 
 from server.store import schema
-from tutti.commands.run import JsonOption, StoreOption
+from tutti.commands.options import JsonOption, StoreOption
 
 
 def register(app: typer.Typer) -> None:

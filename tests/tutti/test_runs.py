@@ -1,0 +1,144 @@
+"""The Python interface and the command line, in process, on the small model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import tutti
+from contract.errors import ErrorCode, TuttiError
+from contract.task import TaskFormError
+from server.store.values import RunState
+from tutti import cli, stores, templates
+
+TASK: dict[str, Any] = {
+    "name": "small",
+    "population": "test",
+    "model": {"name": "mlp"},
+    "data": {"source": "synthetic", "devices": 60},
+    "cohort": {"report_goal": 6, "over_selection": 1.5, "minimum_reports": 4, "minimum_separation": 1},
+    "training": {"batch_size": 10, "max_examples": 10, "learning_rate": 0.1},
+    "privacy": {"mechanism": "tree", "clip_norm": 0.5, "noise_multiplier": 2.0, "delta": 1e-5},
+    "rounds": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one completed run."""
+    path = tmp_path_factory.mktemp("store")
+    tutti.run(TASK, store=str(path), workers=0, seed=1)
+    return path
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """Runs the command line and gives its exit code."""
+    monkeypatch.setattr("sys.argv", ["tutti", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+def test_a_run_object_has_every_key(store: Path) -> None:
+    result = tutti.run(TASK, store=str(store), workers=0, seed=1)
+    assert set(result) >= {"run", "task", "rounds", "abandoned", "model_digest", "metrics", "privacy", "seconds"}
+    keys = {"mechanism", "rho", "epsilon", "delta", "conversion", "epsilons", "unit", "adjacency", "tier", "first_lines"}
+    assert set(result["privacy"]) == keys
+    assert result["rounds"] == 3
+
+
+def test_every_run_of_a_task_is_a_new_one(store: Path) -> None:
+    with stores.opened(str(store)) as (database, _):
+        runs = database.runs()
+    assert len({run.id for run in runs}) == len(runs) >= 1
+    assert [run.ordinal for run in runs] == list(range(len(runs)))
+
+
+def test_a_seed_alone_leaves_the_noise_fresh(tmp_path: Path) -> None:
+    first, second = (tutti.run(TASK, store=str(tmp_path / name), workers=0, seed=1) for name in "ab")
+    assert first["run"] == second["run"]
+    assert first["model_digest"] != second["model_digest"]
+    assert not any("VOID" in line for line in first["privacy"]["first_lines"])
+
+
+def test_seeded_noise_replays_and_the_report_opens_with_it(tmp_path: Path) -> None:
+    first, second = (tutti.run(TASK, store=str(tmp_path / name), workers=0, seed=1, seed_noise=2) for name in "ab")
+    assert first["model_digest"] == second["model_digest"]
+    assert first["privacy"]["first_lines"][0].startswith("GUARANTEE VOID")
+
+
+def test_the_noise_key_is_destroyed_at_the_end(store: Path) -> None:
+    assert not list((store / "keys").glob("*.key"))
+
+
+def test_json_prints_one_object(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "runs", "show", "--store", str(store), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["task"] == "small"
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"privacy": {"mechanism": "tree", "noise_multiplier": 1.0, "delta": 1e-5}}, "privacy.clip_norm"),
+        ({"privacy": {"mechanism": "tree", "clip_norm": 1.0, "noise_multiplier": 1.0}}, "privacy.delta"),
+        ({"privacy": {"mechanism": "none", "epsilon": 1.0}}, "privacy.mechanism"),
+        ({"model": {"name": "nothing"}}, "model.name"),
+        ({"cohort": {"report_goal": 6, "minimum_reports": 7}}, "cohort.minimum_reports"),
+        ({"rounds": 0}, "rounds"),
+        ({"server": {"optimizer": "adam", "momentum": 0.9}}, "server.momentum"),
+    ],
+)
+def test_a_fault_names_its_key(
+    change: dict[str, Any], key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_text(yaml.safe_dump(TASK | change))
+    assert call(monkeypatch, "task", "check", str(path), "--json") == ErrorCode.TASK_INVALID.value.exit_code
+    assert key in [problem["path"] for problem in json.loads(capsys.readouterr().out)["problems"]]
+    with pytest.raises(TaskFormError):
+        tutti.run(path, store=str(tmp_path / "store"))
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_unknown_run_is_said_so(store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "runs", "show", "zzz", "--store", str(store)) == ErrorCode.NOT_FOUND.value.exit_code
+    assert "zzz" in capsys.readouterr().err
+
+
+def test_a_paused_run_goes_on(tmp_path: Path) -> None:
+    class Pausing:
+        def started(self, *, committed: int, note: str) -> None:
+            del committed, note
+
+        def round_ended(self, facts: Any) -> None:
+            if facts["leaf"] == 0 and facts["state"] == "committed":
+                with stores.opened(str(tmp_path)) as (database, _):
+                    database.set_run_state(database.run("latest").id, RunState.PAUSED)
+
+    paused = tutti.run(TASK, store=str(tmp_path), workers=0, seed=1, seed_noise=2, progress=Pausing())
+    assert paused["rounds"] == 1
+    whole = tutti.run(TASK, store=str(tmp_path / "whole"), workers=0, seed=1, seed_noise=2)
+    assert tutti.runs.resume("latest", store=str(tmp_path), workers=0)["model_digest"] == whole["model_digest"]
+
+
+def test_pictures_and_exports_are_written(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in (
+        ("plot", "latest", "--to", str(tmp_path / "run.svg")),
+        ("compare", "latest", "latest", "--to", str(tmp_path / "pair.png")),
+        ("sessions", "latest", "--to", str(tmp_path / "sessions.png")),
+        ("export", "latest", "--to", str(tmp_path / "export")),
+    ):
+        assert call(monkeypatch, *words, "--store", str(store)) == 0
+    assert {path.name for path in (tmp_path / "export").iterdir()} >= {"model.safetensors", "model_card.md"}
+    assert all((tmp_path / name).stat().st_size > 1000 for name in ("run.svg", "pair.png", "sessions.png"))
+
+
+def test_templates_run_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    templates.write(tmp_path / "mine")
+    monkeypatch.syspath_prepend(str(tmp_path / "mine"))
+    result = tutti.run(tmp_path / "mine" / "task.yaml", store=str(tmp_path / "store"), workers=0, seed=1)
+    assert result["rounds"] == 10
+    with pytest.raises(TuttiError):
+        templates.write(tmp_path / "mine")
