@@ -110,7 +110,7 @@ async def _fetch(
     await _pause(sleep, action.after_s)
     _lose(device, Phase.DOWNLOAD, state)
     try:
-        async with aclosing(transport.fetch(action.request)) as chunks:  # type: ignore[type-var] - both transports are generators
+        async with aclosing(transport.fetch(action.request)) as chunks:
             async for chunk in chunks:
                 state, actions = session.step(state, chunk)
                 if actions or isinstance(state, Ended):

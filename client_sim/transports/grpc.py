@@ -1,7 +1,7 @@
 """Messages over gRPC: one channel carries all devices of a process."""
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -81,7 +81,7 @@ class GrpcTransport:
         except convert.NoAnswerError as error:
             raise LinkLostError(str(error)) from None
 
-    async def fetch(self, request: ResourceRequest) -> AsyncIterator[ResourceChunk | Aborted]:
+    async def fetch(self, request: ResourceRequest) -> AsyncGenerator[ResourceChunk | Aborted, None]:
         """The chunks of a resource."""
         call = self._resources.ReadResource(convert.resource_request(request), timeout=STREAM_S)
         try:

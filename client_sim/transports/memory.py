@@ -1,6 +1,6 @@
 """Messages by direct call to a handler in the same process."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from contract.messages import Aborted, Reply, Request, ResourceChunk, ResourceRequest, UploadChunk, UploadProgress
 
@@ -24,7 +24,7 @@ class MemoryTransport:
         """The answer to one message."""
         return self._handler(request)
 
-    async def fetch(self, request: ResourceRequest) -> AsyncIterator[ResourceChunk | Aborted]:
+    async def fetch(self, request: ResourceRequest) -> AsyncGenerator[ResourceChunk | Aborted, None]:
         """The chunks of a resource."""
         offset = request.offset
         while True:

@@ -1,6 +1,6 @@
 """What a device's session needs of a transport."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from contract.messages import Aborted, Reply, Request, ResourceChunk, ResourceRequest, UploadChunk
@@ -17,7 +17,7 @@ class Transport(Protocol):
         """The answer to one message."""
         ...
 
-    def fetch(self, request: ResourceRequest) -> AsyncIterator[ResourceChunk | Aborted]:
+    def fetch(self, request: ResourceRequest) -> AsyncGenerator[ResourceChunk | Aborted, None]:
         """The chunks of a resource from the request's offset to its end."""
         ...
 

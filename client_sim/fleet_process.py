@@ -1,0 +1,194 @@
+"""One process of a fleet: its devices' sessions as tasks of one event loop, their training on one pinned core.
+
+Started by `client_sim.fleet` as `python -m client_sim.fleet_process DESCRIPTOR`; it ends when the socket behind the descriptor closes.
+"""
+
+import asyncio
+import pickle
+import signal
+import sys
+from collections import Counter
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from client_sim.conditions import conditions_at
+from client_sim.fleet_batches import BatchThread
+from client_sim.fleet_session import play
+from client_sim.fleet_setup import Begin, Broken, Ended, FleetSetup
+from client_sim.fleet_work import FleetRecords, FleetTraining, TrainOrder
+from client_sim.population import DevicePopulation, make_population
+from client_sim.session_states import Charge, Outcome, ReadRecord, Refund, Seal, Train, Trained, TrainingFailed
+from client_sim.timing import Phase
+from client_sim.transports.grpc import GrpcTransport
+from client_sim.transports.transport import Transport
+from contract.clock import wall_time
+from contract.errors import ErrorCode, TuttiError
+from contract.randomness import stream, uniform_by_device
+
+CLIENT_VERSION = "1"
+REPORT_S = 0.2
+"""Between two words to the parent."""
+AWAY_S = 5.0
+"""Before a device that could not reach its server, or that vanished, is back."""
+CONDITIONS_S = 600.0
+TRAINED_TOGETHER = 50
+FETCHED_TOGETHER = 8
+
+
+class Device:
+    """One device: its own record, its examples, and its fate."""
+
+    def __init__(self, index: int, crew: "Crew") -> None:
+        self.index, self._crew = index, crew
+
+    async def may_take_part(self, request: ReadRecord) -> bool:
+        """What the record says."""
+        spec = request.spec
+        records = self._crew.records.of(spec.run)
+        eligible = records.eligible(
+            np.array([self.index]),
+            spec.current_index,
+            minimum_separation=request.minimum_separation,
+            max_participations=spec.max_participations,
+            trustworthiness_s=request.trustworthiness_s,
+        )
+        return bool(eligible[0]) and int(records.last(np.array([self.index]))[0]) < spec.current_index
+
+    async def train(self, request: Train) -> Trained | TrainingFailed:
+        """Trains with the others that are ready."""
+        parameters = self._crew.training.one_copy(request.assignment.model.sha256, request.parameters)
+        try:
+            return Trained(await self._crew.trainer.submit(TrainOrder(self.index, request.assignment.plan, parameters)))
+        except TuttiError as error:
+            self._crew.complaint = error
+            return TrainingFailed()
+        except ValueError as error:
+            self._crew.complaint = TuttiError(ErrorCode.TASK_INVALID, f"the devices cannot train: {error}")
+            return TrainingFailed()
+
+    async def write(self, request: Charge | Seal | Refund) -> None:
+        """On disk when this returns."""
+        await self._crew.writer.submit((self.index, request))
+
+    def vanishes(self, phase: Phase, leaf: int) -> bool:
+        """The device's fate in this round: a function of (seed, round, device)."""
+        loss = self._crew.setup.loss
+        if loss.total == 0:
+            return False
+        drawn = float(uniform_by_device(self._crew.setup.order_seed, np.array([self.index]), "vanishes", leaf)[0])
+        shares = np.cumsum([loss.download, loss.training, loss.upload])
+        return int(np.searchsorted(shares, drawn, side="right")) == phase
+
+
+class Crew:
+    """What the devices of this process share."""
+
+    def __init__(self, setup: FleetSetup) -> None:
+        self.setup = setup
+        self.training, self.records = FleetTraining(setup), FleetRecords(setup)
+        self.trainer = BatchThread[TrainOrder, bytes](self.training.train, most=TRAINED_TOGETHER)
+        self.writer = BatchThread[tuple[int, Charge | Seal | Refund], None](self.records.write, most=10_000)
+        self.population: DevicePopulation | None = (
+            make_population(setup.num_devices, setup.order_seed) if setup.diurnal else None
+        )
+        self.shapes: Counter[str] = Counter()
+        self.complaint: TuttiError | None = None
+
+    async def live(self, index: int, transport: Transport) -> None:
+        """One device, session after session, until it is cancelled."""
+        device = Device(index, self)
+        draws = stream(self.setup.order_seed, "fleet pauses", index)
+        await asyncio.sleep(draws.random() * min(1.0, self.setup.idle_s))
+        while True:
+            if await self._ready(index):
+                outcome = await play(
+                    transport,
+                    device,
+                    population=self.setup.population,
+                    client_version=CLIENT_VERSION,
+                    policy=self.setup.policy,
+                )
+                self.shapes[outcome.shape] += 1
+                await asyncio.sleep(self._pause_s(outcome, draws.random()))
+
+    async def _ready(self, index: int) -> bool:
+        if self.population is None:
+            return True
+        now_s = np.array([wall_time().timestamp()])
+        if conditions_at(self.population, np.array([index]), now_s).hold[0]:
+            return True
+        await asyncio.sleep(CONDITIONS_S)
+        return False
+
+    def _pause_s(self, outcome: Outcome, share: float) -> float:
+        if outcome.retry is not None:
+            window = outcome.retry
+            return max(self.setup.idle_s, window.minimum_s + share * max(0.0, window.maximum_s - window.minimum_s))
+        return AWAY_S * (0.5 + share) if outcome.shape.endswith("!") else self.setup.idle_s
+
+    def close(self) -> None:
+        """Ends the threads and closes the records."""
+        self.trainer.close()
+        self.writer.close()
+        self.records.close()
+
+
+async def serve(connection: "Connection[Any, Any]", begin: Begin) -> None:
+    """Plays the devices of `begin` until the other end of `connection` is gone."""
+    crew = Crew(begin.setup)
+    transport = GrpcTransport(begin.setup.server, root_certificate=begin.setup.root_certificate)
+    gone = asyncio.Event()
+    asyncio.get_running_loop().add_reader(connection.fileno(), gone.set)
+    mine = range(begin.place, begin.setup.num_devices, begin.places)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            devices = [tasks.create_task(crew.live(index, transport)) for index in mine]
+            await _report(connection, crew, gone)
+            for device in devices:
+                device.cancel()
+    finally:
+        asyncio.get_running_loop().remove_reader(connection.fileno())
+        await transport.close()
+        await asyncio.to_thread(crew.close)
+
+
+async def _report(connection: "Connection[Any, Any]", crew: Crew, gone: asyncio.Event) -> None:
+    while not gone.is_set():
+        try:
+            async with asyncio.timeout(REPORT_S):
+                await gone.wait()
+        except TimeoutError:
+            if not _tell(connection, crew):
+                return
+
+
+def _tell(connection: "Connection[Any, Any]", crew: Crew) -> bool:
+    """Says what happened since the last word; False if this was the last."""
+    try:
+        if crew.shapes:
+            connection.send(Ended(dict(crew.shapes)))
+            crew.shapes.clear()
+        if crew.complaint is not None:
+            connection.send(Broken(crew.complaint.code, crew.complaint.detail))
+    except OSError:
+        return False  # the parent is gone
+    return crew.complaint is None
+
+
+def main() -> None:
+    """Connects to the socket whose descriptor is the first argument."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    connection = Connection(int(sys.argv[1]))
+    try:
+        begin: Begin = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the process that started this one
+        asyncio.run(serve(connection, begin))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the parent is gone
+    except TuttiError as error:
+        connection.send(Broken(error.code, error.detail))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""What a fleet is told once, and what its processes tell back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from client_sim.data.loader import Loader
+from client_sim.egress import DevicePolicy
+from client_sim.timing import Loss
+from contract.errors import ErrorCode
+from contract.task import DataSpec
+from trainer.vocabulary import Vocabulary
+
+NO_LOSS = Loss(download=0.0, training=0.0, upload=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSetup:
+    """A fleet of `num_devices` devices against one server, in real time.
+
+    Args:
+      server: HOST:PORT.
+      root_certificate: see `GrpcTransport`.
+      data: where the devices' examples come from.
+      order_seed, noise_seed: as in `client_sim.executor.Job`.
+      loss: how many devices vanish, and in which phase.
+      records: the devices' own SQLite file; None keeps records in memory.
+      scope: whose records count; empty: each run has its own.
+      vocabulary: replaces the model's named one (words counted in the data).
+      own_code: whether a plan may name a model as `package.module:factory`, which would be imported here.
+      diurnal: whether devices wait until they are idle, charging and on an unmetered network.
+      idle_s: shortest time between two sessions of a device.
+    """
+
+    server: str
+    population: str
+    num_devices: int
+    data: DataSpec | Loader = field(repr=False)
+    order_seed: int
+    noise_seed: bytes | None = field(default=None, repr=False)
+    root_certificate: Path | None = None
+    policy: DevicePolicy = field(default_factory=DevicePolicy)
+    loss: Loss = NO_LOSS
+    records: Path | None = None
+    scope: str = ""
+    vocabulary: Vocabulary | None = field(default=None, repr=False)
+    own_code: bool = False
+    diurnal: bool = False
+    idle_s: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The devices of the process at `place` of `places`: those whose index leaves that remainder."""
+
+    setup: FleetSetup
+    place: int
+    places: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Sessions that ended since the last word, by shape (see `session_shapes`)."""
+
+    shapes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The process cannot go on."""
+
+    code: ErrorCode
+    detail: str
+
+
+Word: TypeAlias = Ended | Broken
