@@ -1,0 +1,59 @@
+"""Phase 1, ShareKeys: the server collects sealed shares and hands each to its addressee."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from secagg import bitmaps
+from secagg.hashing import DIGEST_BYTES
+from secagg.messages import ForwardedShares, SealedShares, ShareKeys
+from secagg.reasons import Abort, AbortReason, Refusal
+from secagg.sealing import CIPHERTEXT_BYTES
+from secagg.server.advertise_keys import Membership
+
+
+@dataclass(slots=True, kw_only=True)
+class SharingKeys:
+    """Collects the dealt shares, by slot of the dealer."""
+
+    membership: Membership
+    dealt: dict[int, ShareKeys] = field(default_factory=dict)
+
+    def receive(self, slot: int, message: ShareKeys) -> Refusal | None:
+        """Takes one dealer's shares, or says why not."""
+        if slot in self.dealt:
+            return Refusal.DUPLICATE
+        if message.context != self.membership.ctx1:
+            return Refusal.WRONG_CONTEXT
+        if tuple(sealed.recipient for sealed in message.shares) != self.membership.neighbours[slot]:
+            return Refusal.MALFORMED
+        if len(message.seed_commitment) != DIGEST_BYTES or not all(_is_whole(sealed, slot) for sealed in message.shares):
+            return Refusal.MALFORMED
+        self.dealt[slot] = message
+        return None
+
+    def close(self) -> tuple[bytes, dict[int, ForwardedShares]] | Abort:
+        """The sharers (A1, a bitmap), and for each of them what its neighbours sealed for it."""
+        floor = max(self.membership.context.parameters.minimum_survivors, self.membership.threshold + 1)
+        if len(self.dealt) < floor:
+            return Abort(AbortReason.TOO_FEW_SHARERS, f"{len(self.dealt)} of {floor}")
+        members = np.zeros(self.membership.size, dtype=np.bool_)
+        members[list(self.dealt)] = True
+        if not self.membership.graph.holds_together(members):
+            return Abort(AbortReason.TOO_FEW_SHARERS, "too few in one part of the graph")
+        sharers = bitmaps.encode(self.dealt, self.membership.size)
+        addressed: dict[int, list[SealedShares]] = {slot: [] for slot in self.dealt}
+        for dealer in sorted(self.dealt):
+            for sealed in self.dealt[dealer].shares:
+                if sealed.recipient in addressed:
+                    addressed[sealed.recipient].append(sealed)
+        forwarded = {
+            self.membership.devices[slot]: ForwardedShares(context=self.membership.ctx1, sharers=sharers, shares=tuple(shares))
+            for slot, shares in addressed.items()
+        }
+        return sharers, forwarded
+
+
+def _is_whole(sealed: SealedShares, dealer: int) -> bool:
+    sizes = (len(sealed.ciphertext), len(sealed.self_mask_commitment), len(sealed.mask_key_commitment))
+    return sealed.sender == dealer and sizes == (CIPHERTEXT_BYTES, DIGEST_BYTES, DIGEST_BYTES)
