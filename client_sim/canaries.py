@@ -124,11 +124,12 @@ def coin_canaries(
     included: npt.NDArray[np.bool_],
     *,
     seed: int,
+    devices: int = 1,
     copies: int = PER_DEVICE,
     length: int = 5,
     prefix: int = 2,
 ) -> tuple[CoinCanary, ...]:
-    """One device for each coin, with a canary of its own.
+    """A canary for each coin, on `devices` devices that hold nothing else.
 
     >>> len(coin_canaries(["red", "green"], np.array([True, False]), seed=0))
     2

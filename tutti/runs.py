@@ -20,7 +20,7 @@ from server.store.store import Store
 from server.store.values import Run, RunState
 from server.tasks import PreparedTask
 from trainer.vocabulary import Vocabulary, count_words
-from tutti import results, simulation, stores
+from tutti import loopback, results, simulation, stores
 from tutti.evaluation import HeldOut
 
 
@@ -88,7 +88,7 @@ def run(
             keys=keys,
             prepared=prepared,
             settings=settings,
-            not_covered=not_covered(prepared.spec),
+            not_covered=[*not_covered(prepared.spec), *disclosures(loader)],
             start=prepared.model.init(0),
         )
         return play(
@@ -145,7 +145,8 @@ def play(
     began = clock.now_s()
     progress.started(committed=registered.next_leaf, note=projected(prepared, registered.id))
     held_out = HeldOut.of(prepared.model, loader)
-    for facts in simulation.rounds(
+    rounds = loopback.rounds if registered.settings["transport"] == "grpc" else simulation.rounds
+    for facts in rounds(
         database, keys, registered, prepared, loader, workers=workers, faults=faults, directory=directory
     ):
         spent = _so_far(prepared, facts)
@@ -178,6 +179,11 @@ def not_covered(spec: TaskSpec) -> list[str]:
     if spec.privacy.mechanism != "none":
         found.append("hyperparameters, unless they were chosen on public data")
     return found
+
+
+def disclosures(loader: Loader) -> tuple[str, ...]:
+    """What the loader itself wants said of its data, such as an audit's devices among the real ones."""
+    return tuple(getattr(loader, "disclosures", ()))
 
 
 def projected(prepared: PreparedTask, run: str) -> str:
