@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from client_sim import cores
 from client_sim.data import open_loader
@@ -22,6 +23,7 @@ from contract.ids import Digest
 from contract.task import DataSpec, ModelSpec, TrainingSpec
 
 MODELS_KEPT = 2
+_MODEL, _TRAINING = TypeAdapter(ModelSpec), TypeAdapter(TrainingSpec)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +78,7 @@ class FleetTraining:
         return self._works[key]
 
     def _work_setup(self, decoded: plan.Plan) -> WorkSetup:
-        model, training = ModelSpec(**decoded.task["model"]), TrainingSpec(**decoded.task["training"])
+        model, training = _MODEL.validate_python(decoded.task["model"]), _TRAINING.validate_python(decoded.task["training"])
         if ":" in model.name and not self._setup.own_code:
             raise TuttiError(ErrorCode.TASK_INVALID, f"this device does not run a model that a server names as {model.name!r}")
         options = model_options(model) | ({} if self._setup.vocabulary is None else {"vocabulary": self._setup.vocabulary})

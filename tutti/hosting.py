@@ -1,0 +1,77 @@
+"""Puts a registered run on a gRPC server: its orchestrator, its session table, and what happens after each round."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from contract.clock import Clock, SystemClock
+from contract.errors import ErrorCode, TuttiError
+from contract.ids import RunId
+from server.faults import FaultHook, no_faults
+from server.keys import KeyDirectory
+from server.orchestrator import Orchestrator
+from server.pace import PaceSteering
+from server.registration import key_of
+from server.rpc.hosting import HostedRun
+from server.session_pace import ROUND_GUESS_S
+from server.sessions import SessionTable
+from server.store.store import Store
+from server.store.values import Run, RunState
+from server.tasks import PreparedTask
+
+Listener = Callable[[Mapping[str, Any]], None]
+UNKNOWN_DEVICES = 1_000_000
+
+
+def table_of(
+    database: Store,
+    keys: KeyDirectory,
+    run: Run,
+    prepared: PreparedTask,
+    *,
+    round_guess_s: float = ROUND_GUESS_S,
+    faults: FaultHook = no_faults,
+) -> SessionTable:
+    """The sessions of a run that goes on.
+
+    Raises:
+      TuttiError: RUN_STATE if its noise key is gone; MECHANISM_UNSUPPORTED if its rounds need more than an upload in the clear.
+    """
+    spec, mechanism = prepared.spec, prepared.mechanism
+    if spec.aggregation.secure:
+        detail = f"{spec.name}: secure aggregation is not hosted over gRPC yet; use --transport inprocess"
+        raise TuttiError(ErrorCode.MECHANISM_UNSUPPORTED, detail)
+    cohort = round(spec.cohort.report_goal * spec.cohort.over_selection)
+    rounds = Orchestrator(
+        store=database,
+        run=run,
+        mechanism=mechanism,
+        optimizer=prepared.optimizer,
+        key=key_of(keys, run),
+        pace=PaceSteering(devices=UNKNOWN_DEVICES, cohort=cohort, round_s=spec.deadlines.selection_s),
+        faults=faults,
+    )
+    return SessionTable(
+        rounds=rounds,
+        run=RunId(run.id),
+        spec=spec,
+        dimension=prepared.model.num_parameters,
+        accepts=mechanism.plan.grid.accepts,
+        round_guess_s=round_guess_s,
+    )
+
+
+def hosted(
+    database: Store, table: SessionTable, population: str, listener: Listener, *, clock: Clock | None = None
+) -> HostedRun:
+    """`table` on a thread of its own; needs a running event loop. The run goes on until somebody pauses or cancels it."""
+
+    def on_round(facts: Mapping[str, Any]) -> bool:
+        database.add_facts(table.run, int(facts["round"]), {name: facts[name] for name in SHOWN})
+        listener(facts)
+        return database.run(table.run).state is RunState.RUNNING
+
+    return HostedRun(table=table, population=population, clock=clock or SystemClock(), on_round=on_round)
+
+
+SHOWN = ("cohort", "selection_s", "collection_s", "check_ins", "lost", "refused")
+"""What the session table adds to a round's facts."""

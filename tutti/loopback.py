@@ -1,0 +1,137 @@
+"""`--transport grpc`: a real server and a real fleet of worker processes on this machine, in real time."""
+
+import asyncio
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from client_sim.data.loader import Loader
+from client_sim.fleet import Fleet
+from client_sim.fleet_setup import FleetSetup
+from client_sim.timing import Loss
+from contract.errors import ErrorCode, TuttiError
+from server.faults import FaultHook
+from server.keys import KeyDirectory
+from server.rpc.hosting import Host, HostedRun
+from server.rpc.service import Address, RpcServer
+from server.store.store import Store
+from server.store.values import Run
+from server.tasks import PreparedTask
+from tutti import hosting
+from tutti.simulation import noise_seed, simulation_seed, vocabulary_of
+
+FIRST_ROUND_S = 0.5
+"""Guess at a first round, by which the first devices that are turned away are told to come back."""
+LOOK_S = 0.5
+"""Between two looks at the fleet."""
+
+
+def rounds(
+    database: Store,
+    keys: KeyDirectory,
+    run: Run,
+    prepared: PreparedTask,
+    loader: Loader,
+    *,
+    workers: int | None,
+    faults: FaultHook,
+    directory: Path,
+) -> Iterator[Mapping[str, Any]]:
+    """Plays rounds until the run is over, giving the facts of each."""
+    ended: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
+    table = hosting.table_of(database, keys, run, prepared, round_guess_s=FIRST_ROUND_S, faults=faults)
+    server = _ServerThread(lambda: hosting.hosted(database, table, run.spec.population, ended.put))
+    port = server.start()
+    try:
+        fleet = Fleet(_setup(run, prepared, loader, directory, port), workers=workers or None)
+        try:
+            yield from _watched(database, run, server, fleet, ended)
+        finally:
+            fleet.stop()
+    finally:
+        server.stop()
+
+
+def _watched(
+    database: Store, run: Run, server: "_ServerThread", fleet: Fleet, ended: "queue.SimpleQueue[Mapping[str, Any]]"
+) -> Iterator[Mapping[str, Any]]:
+    shapes: Counter[str] = Counter()
+    while True:
+        over = server.over()
+        shapes.update(fleet.shapes())
+        try:
+            facts = ended.get(timeout=0.0 if over else LOOK_S)
+        except queue.Empty:
+            if over:
+                return
+            continue
+        shapes.update(fleet.shapes())
+        more = {"shapes": dict(shapes)}
+        shapes.clear()
+        database.add_facts(run.id, int(facts["round"]), more)
+        yield {**facts, **more}
+
+
+def _setup(run: Run, prepared: PreparedTask, loader: Loader, directory: Path, port: int) -> FleetSetup:
+    return FleetSetup(
+        server=f"127.0.0.1:{port}",
+        population=prepared.spec.population,
+        num_devices=loader.num_devices,
+        data=loader,
+        order_seed=simulation_seed(run),
+        noise_seed=noise_seed(run),
+        loss=Loss(),
+        records=directory / "devices.db",
+        scope=run.id,
+        vocabulary=vocabulary_of(prepared),
+        own_code=True,
+    )
+
+
+class _ServerThread:
+    """An event loop of its own with one server and one run."""
+
+    def __init__(self, make: Callable[[], HostedRun]) -> None:
+        self._make = make
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="grpc-server", daemon=True)
+        self._run: HostedRun | None = None
+        self._server: RpcServer | None = None
+
+    def start(self) -> int:
+        """Begins to serve; the port."""
+        self._thread.start()
+        return asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+
+    def over(self) -> bool:
+        """Whether the run has ended.
+
+        Raises:
+          TuttiError: with the reason, if it could not go on.
+        """
+        if self._run is None or not self._run.ended.done():
+            return False
+        error = self._run.ended.exception()
+        if isinstance(error, TuttiError):
+            raise error
+        if error is not None:
+            raise TuttiError(ErrorCode.INTERNAL, f"the run stopped: {error}") from error
+        return True
+
+    def stop(self) -> None:
+        """Ends the server, the run's thread and the loop."""
+        if self._server is not None:
+            asyncio.run_coroutine_threadsafe(self._server.close(grace_s=0.5), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _start(self) -> int:
+        host, self._run = Host(), self._make()
+        host.add(self._run)
+        self._server = RpcServer(host, Address(port=0))
+        await self._server.start()
+        return self._server.port
