@@ -16,7 +16,7 @@ TASK: dict[str, Any] = {
     "name": "kill",
     "population": "kill-test",
     "model": {"name": "mlp"},
-    "data": {"source": "synthetic", "devices": 60},
+    "data": {"source": "synthetic", "devices": 200},
     "cohort": {"report_goal": 6, "over_selection": 1.5, "minimum_reports": 4, "minimum_separation": 1},
     "training": {"batch_size": 10, "max_examples": 10, "learning_rate": 0.1},
     "privacy": {"mechanism": "tree", "clip_norm": 0.5, "noise_multiplier": 2.0, "delta": 1e-5},
@@ -25,17 +25,20 @@ TASK: dict[str, Any] = {
 SCRIPT = """
 import json, os, signal, sys
 import tutti
-task, store, point, round_index, seeds = json.loads(sys.argv[1])
+task, store, point, occurrence, seeds = json.loads(sys.argv[1])
+reached = []
 def kill(at, index):
-    if at.value == point and index == round_index:
+    if at.value == point:
+        reached.append(index)
+    if len(reached) == occurrence:
         os.kill(os.getpid(), signal.SIGKILL)
 tutti.run(task, store=store, workers=0, faults=kill, **seeds)
 """
 
 
-def killed(store: Path, point: FaultPoint, round_index: int, **seeds: int) -> None:
-    """Starts a run in a process of its own that kills itself at `point`."""
-    arguments = json.dumps([TASK, str(store), point.value, round_index, seeds])
+def killed(store: Path, point: FaultPoint, occurrence: int, **seeds: int) -> None:
+    """Starts a run in a process of its own that kills itself the `occurrence`-th time that it comes to `point`."""
+    arguments = json.dumps([TASK, str(store), point.value, occurrence, seeds])
     ended = subprocess.run([sys.executable, "-c", SCRIPT, arguments], capture_output=True, timeout=120, check=False)
     assert ended.returncode == -9, ended.stderr.decode()[-2000:]
 
@@ -64,7 +67,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("point", FaultPoint)
 def test_a_seeded_run_ends_with_the_same_model(point: FaultPoint, whole: dict[str, Any], tmp_path: Path) -> None:
-    killed(tmp_path, point, 2, seed=3, seed_noise=4)
+    killed(tmp_path, point, 3, seed=3, seed_noise=4)
     promises(tmp_path)
     resumed = runs.resume("latest", store=str(tmp_path), workers=0)
     promises(tmp_path)
@@ -76,7 +79,7 @@ def test_a_seeded_run_ends_with_the_same_model(point: FaultPoint, whole: dict[st
 @pytest.mark.parametrize("point", [FaultPoint.AFTER_CHARGE, FaultPoint.BEFORE_COMMIT])
 def test_noise_is_never_used_for_other_data(point: FaultPoint, tmp_path: Path) -> None:
     """Fresh rounding gives another sum after the crash: the leaf is used up, and the charge stands."""
-    killed(tmp_path, point, 1, seed=3)
+    killed(tmp_path, point, 2, seed=3)
     result = runs.resume("latest", store=str(tmp_path), workers=0)
     promises(tmp_path)
     with stores.opened(str(tmp_path)) as (database, _):
