@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from secagg.parameters import WORD_BITS, Vector
 
-
 _TYPES = ("int64", "int32")
 
 
