@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from server.keys import KeyDirectory
+from server.store.signing import LedgerKey
 from server.store.store import Store
 
 
@@ -25,3 +26,8 @@ def opened(store: str) -> Generator[tuple[Store, KeyDirectory]]:
 def directory(store: str) -> Path:
     """Where files that belong to a store but not into its database are kept."""
     return Path(".tutti").absolute() if "://" in store else Path(store).absolute()
+
+
+def ledger_key(store: str) -> LedgerKey:
+    """The key that signs the ledger of a store; made when it is first asked to sign."""
+    return LedgerKey(directory(store), store=store)

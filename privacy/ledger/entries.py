@@ -26,6 +26,7 @@ class EntryKind(Enum):
     KEY_ROTATED = "key-rotated"
     APPROVAL = "approval"
     SECAGG_TRANSCRIPT = "secagg-transcript"
+    ASSUMPTION_CHECKED = "assumption-checked"
 
 
 def run_registered(
@@ -121,6 +122,134 @@ def round_abandoned(*, population: str, run: str, round_index: int, leaf: int, r
 
 def _colluding(event: dict[str, Json] | None) -> dict[str, Json]:
     return {} if event is None else {"colluding": event}
+
+
+def model_released(*, population: str, run: str, round_index: int, model_digest: str, to: str) -> bytes:
+    """A committed model leaves the server: `to` says where (an export, a deployment), never to whom."""
+    return _body(EntryKind.MODEL_RELEASED, population=population, run=run, round=round_index, model_digest=model_digest, to=to)
+
+
+def parameter_tuned(
+    *, population: str, run: str | None, parameter: str, value: str, statistic: str, event: dict[str, Json] | None, reason: str
+) -> bytes:
+    """A scale, a clip or another parameter was chosen by looking at private statistics.
+
+    Args:
+      value: what it was set to, as a decimal string.
+      statistic: what was looked at.
+      event: what the look costs by itself; None if it is not covered, and then every report says so first.
+    """
+    return _body(
+        EntryKind.PARAMETER_TUNED,
+        population=population,
+        run=run,
+        parameter=parameter,
+        value=value,
+        statistic=statistic,
+        event=event,
+        reason=reason,
+    )
+
+
+def audit_recorded(
+    *,
+    population: str,
+    run: str,
+    model_digest: str,
+    method: str,
+    measured: dict[str, Json],
+    bound: dict[str, Json],
+    passed: bool,
+    evidence: str,
+) -> bytes:
+    """An attack on a model, and what it found.
+
+    Args:
+      measured: what the attack measured, decimal strings; `epsilon_lower` with its `confidence` and `delta` where it gives one.
+      bound: what the proof allows at that delta: `epsilon`, `conversion`.
+      passed: whether the measurement stays within the bound.
+      evidence: digest of the audit's full record.
+    """
+    return _body(
+        EntryKind.AUDIT_RECORDED,
+        population=population,
+        run=run,
+        model_digest=model_digest,
+        method=method,
+        measured=measured,
+        bound=bound,
+        passed=passed,
+        evidence=evidence,
+    )
+
+
+def budget_set(*, population: str, budget: dict[str, Json] | None, reason: str, by: str) -> bytes:
+    """What a population may cost from now on, all accesses together; None lifts the budget.
+
+    Args:
+      budget: `epsilon`, `delta` (decimal strings), `unit`, `adjacency`.
+      by: the role or token id that decided; no person's name.
+    """
+    return _body(EntryKind.BUDGET_SET, population=population, budget=budget, reason=reason, by=by)
+
+
+def key_rotated(*, retired: str, current: str, endorsement: str, reason: str) -> bytes:
+    """Checkpoints are signed by another key from now on; `endorsement` is the retired key's note over the new one."""
+    return _body(
+        EntryKind.KEY_ROTATED,
+        population=None,
+        run=None,
+        retired=retired,
+        current=current,
+        endorsement=endorsement,
+        reason=reason,
+    )
+
+
+def approval(*, population: str, run: str, what: str, model_digest: str | None, by: str, decision: str = "approved") -> bytes:
+    """A second person's decision: `what` is `start` or `release`; `by` is a token id, no person's name."""
+    return _body(
+        EntryKind.APPROVAL, population=population, run=run, what=what, model_digest=model_digest, by=by, decision=decision
+    )
+
+
+def secagg_transcript(
+    *, population: str, run: str, round_index: int, group: int, transcript: str, facts: dict[str, Json]
+) -> bytes:
+    """The digest of one group's secure aggregation; one-time keys only, which the ledger does not hold."""
+    return _body(
+        EntryKind.SECAGG_TRANSCRIPT,
+        population=population,
+        run=run,
+        round=round_index,
+        group=group,
+        transcript=transcript,
+        facts=facts,
+    )
+
+
+def assumption_checked(
+    *, population: str, run: str, assumption: str, status: str, measured: dict[str, Json], evidence: str
+) -> bytes:
+    """An assumption of the accounting was measured on this run.
+
+    Args:
+      assumption: its name in the report, such as `minimum-separation`.
+      status: `checked` if it held, `violated` if it did not.
+      measured: counts and limits, integers and decimal strings.
+      evidence: digest of what was measured.
+    """
+    if status not in ("checked", "violated"):
+        raise ValueError(f"a measured assumption is checked or violated, not {status!r}")
+    return _body(
+        EntryKind.ASSUMPTION_CHECKED,
+        population=population,
+        run=run,
+        assumption=assumption,
+        status=status,
+        measured=measured,
+        evidence=evidence,
+    )
 
 
 def _body(kind: EntryKind, **facts: Json) -> bytes:

@@ -1,0 +1,175 @@
+"""Whether entries tell a possible story: runs before charges, charges before reveals, one mechanism a run, one outcome a round."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from contract import canonical
+from privacy import events
+from privacy.ledger.entries import EntryKind
+from privacy.ledger.problems import LedgerProblem, ProblemKind
+
+_GROWS = frozenset(
+    {
+        "leaves",
+        "releases",
+        "draws",
+        "distance_log2",
+        "contributors",
+        "participations",
+        "column_norm_squared",
+        "numerical_inflation",
+    }
+)
+"""Fields of a cumulative event that may change from round to round."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """Where a run stands after the entries so far."""
+
+    population: str
+    planned: Mapping[str, Any]
+    next_round: int = 0
+    next_leaf: int = 0
+    open_charge: Mapping[str, Any] | None = None
+    models: set[str] = field(default_factory=set[str])
+
+
+class History:
+    """Reads entries in order and collects what cannot be."""
+
+    def __init__(self) -> None:
+        self.problems: list[LedgerProblem] = []
+        self._runs: dict[str, _Run] = {}
+        self._ordinals: dict[str, int] = {}
+
+    def add(self, index: int, facts: Mapping[str, Any]) -> None:
+        """The next entry, whose form has been checked."""
+        kind = EntryKind(facts["kind"])
+        if kind is EntryKind.RUN_REGISTERED:
+            self._registered(index, facts)
+            return
+        if facts.get("run") is None:
+            return
+        run = self._runs.get(facts["run"])
+        if run is None:
+            self._complain(
+                ProblemKind.WITHOUT_RUN, index, f"a {kind.value} entry for run {facts['run'][:12]}, which nobody registered"
+            )
+            return
+        if run.population != facts["population"]:
+            self._complain(
+                ProblemKind.WITHOUT_RUN, index,
+                f"run {facts['run'][:12]} belongs to population {run.population}, not {facts['population']}",
+            )  # fmt: skip
+        if kind is EntryKind.ROUND_CHARGED:
+            self._charged(index, facts, run)
+        elif kind is EntryKind.ROUND_OUTCOME:
+            self._outcome(index, facts, run)
+        elif kind in (EntryKind.MODEL_RELEASED, EntryKind.AUDIT_RECORDED) and facts["model_digest"] not in run.models:
+            self._complain(
+                ProblemKind.MODEL_WITHOUT_ENTRY, index, f"model {facts['model_digest'][:12]} is no committed model of its run"
+            )
+
+    def _registered(self, index: int, facts: Mapping[str, Any]) -> None:
+        name, digest = facts["run"], facts["task_digest"]
+        ordinal = self._ordinals.get(digest, 0)
+        self._ordinals[digest] = ordinal + 1
+        if name in self._runs:
+            self._complain(ProblemKind.RUN_TWICE, index, f"run {name[:12]} was registered before")
+            return
+        if canonical.digest(facts["task"]) != digest:
+            self._complain(ProblemKind.TASK_DIGEST, index, f"the task of run {name[:12]} has another digest than {digest[:12]}")
+        if canonical.digest({"task": digest, "ordinal": ordinal}) != name:
+            self._complain(
+                ProblemKind.RUN_ID,
+                index,
+                f"run {name[:12]} is not number {ordinal} of task {digest[:12]}: one is missing or out of place",
+            )
+        self._parsed(index, facts["planned"])
+        self._runs[name] = _Run(
+            population=facts["population"], planned=facts["planned"], models={str(facts["facts"].get("start_digest"))}
+        )
+
+    def _charged(self, index: int, facts: Mapping[str, Any], run: _Run) -> None:
+        if run.open_charge is not None:
+            self._complain(ProblemKind.CHARGE_OPEN, index, f"round {run.open_charge['round']} was charged and has no outcome")
+        if (facts["round"], facts["leaf"]) != (run.next_round, run.next_leaf):
+            self._complain(
+                ProblemKind.OUT_OF_ORDER, index,
+                f"round {facts['round']} at leaf {facts['leaf']} is charged where round {run.next_round} at leaf {run.next_leaf} is due",
+            )  # fmt: skip
+        self._event(index, facts, run)
+        run.open_charge = facts
+
+    def _event(self, index: int, facts: Mapping[str, Any], run: _Run) -> None:
+        event = facts["event"]
+        if not self._parsed(index, event):
+            return
+        if _fixed(event) != _fixed(run.planned):
+            self._complain(
+                ProblemKind.MECHANISM_CHANGED, index, "the event is of another mechanism than the one that was registered"
+            )
+        covered = _releases(event)
+        if covered is not None and covered < facts["leaf"] + 1:
+            self._complain(
+                ProblemKind.UNDERCHARGED,
+                index,
+                f"the event covers {covered} releases, and leaf {facts['leaf']} is one of {facts['leaf'] + 1}",
+            )
+
+    def _outcome(self, index: int, facts: Mapping[str, Any], run: _Run) -> None:
+        charge, run.open_charge = run.open_charge, None
+        fits = charge is not None and (charge["round"], charge["leaf"]) == (facts["round"], facts["leaf"])
+        if facts["result"] == "committed":
+            if charge is None or not fits:
+                self._complain(
+                    ProblemKind.REVEAL_WITHOUT_CHARGE, index, f"round {facts['round']} has a model and was never charged"
+                )
+            elif facts["reported"] < charge["floor"]:
+                self._complain(
+                    ProblemKind.BELOW_FLOOR,
+                    index,
+                    f"{facts['reported']} contributions are fewer than the floor of {charge['floor']}",
+                )
+            self._event(index, facts, run)
+            run.models.add(facts["model_digest"])
+            run.next_leaf = facts["leaf"] + 1
+        else:
+            if facts["leaf_used"] != fits:
+                said = "used" if facts["leaf_used"] else "not used"
+                self._complain(ProblemKind.OUT_OF_ORDER, index, f"the leaf of round {facts['round']} is said to be {said}")
+            if not fits and facts["round"] != run.next_round:
+                self._complain(
+                    ProblemKind.OUT_OF_ORDER, index, f"round {facts['round']} ends where round {run.next_round} is due"
+                )
+            run.next_leaf = facts["leaf"] + int(facts["leaf_used"])
+        run.next_round = facts["round"] + 1
+
+    def _parsed(self, index: int, event: Mapping[str, Any]) -> bool:
+        try:
+            events.from_json(event)
+        except (ValueError, KeyError) as error:
+            self._complain(ProblemKind.MALFORMED, index, f"no event that can be priced: {error}")
+            return False
+        return True
+
+    def _complain(self, kind: ProblemKind, index: int, detail: str) -> None:
+        self.problems.append(LedgerProblem(kind=kind, entry=index, detail=detail))
+
+
+def _fixed(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _fixed(cast(Mapping[str, Any], value)) if name == "release" else value
+        for name, value in event.items()
+        if name not in _GROWS
+    }
+
+
+def _releases(event: Mapping[str, Any]) -> int | None:
+    """How many releases a cumulative event covers; None where the event does not count them."""
+    if isinstance(event.get("release"), dict):
+        return _releases(event["release"])
+    count = event.get("leaves", event.get("releases"))
+    return count if isinstance(count, int) else None

@@ -1,0 +1,107 @@
+"""What a population has spent, read from entries: the latest cumulative event of each run, and every tuned parameter's own.
+
+Runs whose registration says `scope: run` have devices and a budget of their own (simulations) and do not count.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from contract.canonical import Json, decimal_of
+from privacy import accounting, events
+from privacy.events import Adjacency, Event, UnboundedEvent, Unit
+from privacy.ledger.entries import EntryKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What all accesses to a population's data together may cost.
+
+    >>> Budget(epsilon=8.0, delta=1e-6).to_json()
+    {'epsilon': '8', 'delta': '0.000001', 'unit': 'device', 'adjacency': 'zero-out'}
+    """
+
+    epsilon: float
+    delta: float
+    unit: Unit = Unit.DEVICE
+    adjacency: Adjacency = Adjacency.ZERO_OUT
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.epsilon < float("inf"):
+            raise ValueError(f"a budget's epsilon must be finite and not negative, not {self.epsilon}")
+        if not 0 < self.delta < 1:
+            raise ValueError(f"a budget's delta must lie strictly between 0 and 1, not {self.delta}")
+
+    def to_json(self) -> dict[str, Json]:
+        """As a `budget-set` entry holds it."""
+        return {
+            "epsilon": decimal_of(self.epsilon), "delta": decimal_of(self.delta), "unit": self.unit.value,
+            "adjacency": self.adjacency.value,
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> "Budget":
+        """The budget that `to_json` wrote."""
+        return cls(
+            epsilon=float(facts["epsilon"]),
+            delta=float(facts["delta"]),
+            unit=Unit(facts["unit"]),
+            adjacency=Adjacency(facts["adjacency"]),
+        )
+
+
+class Spending:
+    """The spending of one population, after the entries that it was shown in order."""
+
+    def __init__(self, population: str) -> None:
+        self.population = population
+        self.budget: Budget | None = None
+        self.next_index = 0
+        self.planned: dict[str, Mapping[str, Any]] = {}
+        self._runs: dict[str, Mapping[str, Any]] = {}
+        self._accesses: list[Event] = []
+        self._own: set[str] = set()
+
+    def take(self, index: int, facts: Mapping[str, Any]) -> None:
+        """The next entry; those of other populations do not matter."""
+        self.next_index = index + 1
+        if facts["population"] != self.population:
+            return
+        kind, run = facts["kind"], facts.get("run")
+        if kind == EntryKind.BUDGET_SET.value:
+            self.budget = None if facts["budget"] is None else Budget.from_json(facts["budget"])
+        elif kind == EntryKind.PARAMETER_TUNED.value and run not in self._own:
+            uncovered = UnboundedEvent(reason=f"{facts['parameter']} was chosen by looking at {facts['statistic']}")
+            self._accesses.append(uncovered if facts["event"] is None else events.from_json(facts["event"]))
+        elif kind == EntryKind.RUN_REGISTERED.value:
+            self.planned[str(run)] = facts["planned"]
+            if facts["facts"].get("scope") == "run":
+                self._own.add(str(run))
+        elif "event" in facts and run not in self._own:
+            self._runs[str(run)] = facts["event"]
+
+    @property
+    def runs(self) -> int:
+        """Runs that have been charged."""
+        return len(self._runs)
+
+    def events(self, *, instead: Mapping[str, Mapping[str, Any]] | None = None) -> list[Event]:
+        """Everything that was charged, each run by its latest event, or by the one given for it."""
+        latest = {**self._runs, **(instead or {})}
+        return [*(events.from_json(event) for event in latest.values()), *self._accesses]
+
+    def others(self, run: str | None) -> tuple[Any, ...]:
+        """Changes whenever anything but `run` spends, or the budget does."""
+        rest = tuple((name, tuple(sorted(map(str, event.items())))) for name, event in self._runs.items() if name != run)
+        return (*rest, len(self._accesses), self.budget)
+
+
+def epsilon_of(charged: list[Event], *, delta: float) -> float:
+    """What events cost together; 0 for none, inf without a guarantee.
+
+    Raises:
+      ValueError: if they differ in unit or adjacency: then they are not added up.
+    """
+    if any(isinstance(event, UnboundedEvent) for event in charged):
+        return float("inf")
+    return accounting.price(charged, delta).epsilon if charged else 0.0
