@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
 from typing import Protocol
@@ -11,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy.keystream import Keystream
-from privacy.samplers import precise, table
+from privacy.samplers import bessel, precise, table
 from privacy.samplers.wide import TAIL, Wide
 
 WIDE_FROM = 64.0
 """Standard deviation from which buckets are used."""
+
+SKELLAM_WIDE_FROM = 128.0
+SKELLAM_LARGEST = 2.0**15
 
 _SCALE_BITS = 320
 
@@ -25,6 +29,11 @@ class Sampler(Protocol):
 
     @property
     def distance_log2(self) -> int: ...
+
+    @property
+    def reach(self) -> int:
+        """No draw is larger in magnitude."""
+        ...
 
     def draw(self, stream: Keystream, count: int) -> NDArray[np.int32] | NDArray[np.int64]:
         """`count` draws, shape (count,); equal streams give equal draws."""
@@ -53,6 +62,11 @@ class Tabled:
 
     table: table.Table
     distance_log2: int
+
+    @property
+    def reach(self) -> int:
+        """No draw is larger in magnitude."""
+        return len(self.table.borders) // 2
 
     def draw(self, stream: Keystream, count: int) -> NDArray[np.int32]:
         """`count` draws, int32, shape (count,)."""
@@ -94,6 +108,33 @@ def discrete_gaussian(deviation: float) -> Sampler:
         return Wide(law)
     side = [precise.scaled(law.exact(Decimal(x)), _SCALE_BITS) for x in range(1, _reach(deviation) + 1)]
     return _tabled(1 << _SCALE_BITS, side)
+
+
+@lru_cache(maxsize=64)
+def skellam(deviation: float) -> Sampler:
+    """A sampler of the difference of two independent Poisson variables of mean deviation^2 / 2 each.
+
+    Raises:
+      ValueError: for a deviation above 2^15.
+
+    Source: arXiv:2110.04995v3 (Agarwal, Kairouz, Liu), Definition 2.
+
+    >>> skellam(10.0).draw(Keystream(bytes(32), "doc", 0), 3).dtype
+    dtype('int32')
+    """
+    _check(deviation)
+    if deviation > SKELLAM_LARGEST:
+        raise ValueError(f"Skellam noise is drawn up to a deviation of {SKELLAM_LARGEST:g}, not {deviation}")
+    variance = Fraction(deviation) ** 2
+    masses = bessel.masses(variance, reach=_skellam_reach(float(variance)))
+    if deviation >= SKELLAM_WIDE_FROM:
+        return Wide(bessel.Skellam(deviation=deviation, masses=masses))
+    return _tabled(masses[0], masses[1:])
+
+
+def _skellam_reach(variance: float) -> int:
+    """Where a Skellam variable's tails are below 2^-132, by Bernstein's bound exp(-t^2 / (2 (variance + t / 3)))."""
+    return math.ceil(31 + math.sqrt(31**2 + 184 * variance))
 
 
 def _tabled(centre: int, side: list[int]) -> Tabled:

@@ -92,6 +92,11 @@ class Wide:
         weights = [bucket.sure for bucket in buckets] + [bucket.look for bucket in buckets]
         self._table = table.from_weights(first=0, weights=weights)
 
+    @property
+    def reach(self) -> int:
+        """No draw is larger in magnitude."""
+        return self._half << self._shift
+
     def draw(self, stream: Keystream, count: int) -> NDArray[np.int64]:
         """`count` independent draws, int64, shape (count,)."""
         out = np.empty(count, np.int64)

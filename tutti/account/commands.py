@@ -244,13 +244,18 @@ def show(question: Question, *, json_output: bool, plot_file: Path | None) -> No
         found = answer(question)
         rounds, multiplier = int(found["rounds"]), float(found["noise_multiplier"])
         event = question.event(multiplier, rounds)
-        if isinstance(event, TreeEvent | GaussianEvent | BandedEvent | BltEvent) and found["rho"] is not None:
-            found = {"sensitivity_squared": _whole(curves.sensitivity_squared(event)), **found}
+        found = {"sensitivity_squared": _sensitivity(event), **found}
         if plot_file is not None:
             plot(question, plot_file)
             found["plot"] = str(plot_file)
     write(found, json_output=json_output)
 
 
-def _whole(value: float) -> int | float:
+def _sensitivity(event: Event) -> int | float | None:
+    """Of the whole mechanism; None where sampling makes the curve no line."""
+    if not isinstance(event, TreeEvent | GaussianEvent | BandedEvent | BltEvent):
+        return None
+    if isinstance(event, GaussianEvent) and event.sampling_rate is not None:
+        return None
+    value = curves.sensitivity_squared(event)
     return int(value) if value == int(value) else value

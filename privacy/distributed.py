@@ -1,0 +1,207 @@
+"""Distributed noise: devices clip, rotate, scale, round and add integer noise; the sum is private though no device is trusted to the end.
+
+Notation follows arXiv:2102.06387v4: clip norm c, scale s, D2 the largest norm after rounding, n devices. Integers leave unwrapped: the
+lanes of secure aggregation must hold the sum, and `overflow_probability` bounds how often they don't. An overflow costs accuracy, never
+privacy.
+
+`privacy.ddg` and `privacy.skellam` make the plans.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.canonical import Json, plain
+from contract.entropy import Entropy
+from privacy import overflow, rounding, tree_sensitivity
+from privacy.events import DistributedEvent, UnboundedEvent
+from privacy.keystream import KEY_BYTES, Keystream
+from privacy.rotation import Rotation
+from privacy.samplers import Sampler, discrete_gaussian, skellam
+
+MECHANISMS = ("ddg", "skellam")
+TAIL_Z = 3.8905918864131204
+"""k: a coordinate may leave its lane with probability 10^-4 (the quantile of 1 - 10^-4 / 2)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistributedPlan:
+    """An encoder, its decoder and its price; a public value that devices and server compute alike.
+
+    Args:
+      mechanism: `ddg` or `skellam`.
+      rotation: how vectors are spread; its padded length is that of an encoded vector.
+      clip_norm: c.
+      scale: s, integer units per unit of the update.
+      bits: width of a lane of the sum, 8 to 32.
+      devices: n, for which scale and lanes are sized.
+      local_sigma: deviation of one device's noise in integer units; 0 for none.
+      minimum_survivors: u_min, below which nothing is unmasked.
+      corrupt: floor(g n), devices whose noise the colluding server may know.
+      beta: of the conditional rounding.
+      minimum_separation, max_participations: the schedule, separation counted strictly between.
+      sum_norm: what the norm of a sum of updates is taken to be at most, in units of the update; n c unless tuned.
+    """
+
+    mechanism: str
+    rotation: Rotation
+    clip_norm: float
+    scale: float
+    bits: int
+    devices: int
+    noise_multiplier: float
+    local_sigma: float
+    minimum_survivors: int
+    corrupt: int
+    beta: float
+    minimum_separation: int
+    max_participations: int | None
+    sum_norm: float
+
+    @property
+    def dimension(self) -> int:
+        """d, of the updates."""
+        return self.rotation.dimension
+
+    @property
+    def padded_dimension(self) -> int:
+        """Length of an encoded vector."""
+        return self.rotation.padded
+
+    @property
+    def squared_norm(self) -> int:
+        """D2^2: the largest squared norm of an encoded vector before noise."""
+        return rounding.squared_norm_bound(
+            scaled_norm=self.clip_norm * self.scale, dimension=self.padded_dimension, beta=self.beta
+        )
+
+    @property
+    def inflated_norm(self) -> float:
+        """D2, in integer units."""
+        return math.sqrt(self.squared_norm)
+
+    @property
+    def lane_width(self) -> int:
+        """Bits that a coordinate of the sum takes."""
+        return self.bits
+
+    @property
+    def largest_value(self) -> int:
+        """The largest magnitude of a coordinate that one device can send, noise included."""
+        return math.isqrt(self.squared_norm) + (self._sampler().reach if self.local_sigma > 0 else 0)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the sum of all devices fits its lane for certain."""
+        return self.devices * self.largest_value < 1 << (self.bits - 1)
+
+    @property
+    def overflow_probability(self) -> float:
+        """A proved bound on the probability that a coordinate of one sum leaves its lane; 0 where the sum always fits."""
+        if self.exact:
+            return 0.0
+        return overflow.coordinate(
+            mechanism=self.mechanism,
+            bits=self.bits,
+            devices=self.devices,
+            sum_norm=self.sum_norm * self.scale,
+            block=self.rotation.block,
+            local_sigma=self.local_sigma,
+        )
+
+    def encode(self, vector: NDArray[np.float32], entropy: Entropy, rotation_seed: bytes) -> NDArray[np.int32]:
+        """What a device hands to secure aggregation: int32, shape (padded_dimension,), not wrapped.
+
+        Args:
+          vector: the update, float32, shape (d,).
+          entropy: secret randomness for rounding and noise.
+          rotation_seed: 32 public bytes, the same for all devices of a round, drawn independently of their updates.
+
+        Raises:
+          ValueError: for another shape, or a value that is not finite.
+
+        Guarantee:
+          The squared norm before noise is at most `squared_norm`, whatever the arguments. The noise has the law of the mechanism
+          with deviation `local_sigma` up to the sampler's distance, which `event` carries.
+
+        Source: arXiv:2102.06387v4, Algorithm 1; arXiv:2110.04995v3, Algorithm 1.
+        """
+        if vector.shape != (self.dimension,):
+            raise ValueError(f"vector must have shape ({self.dimension},), not {vector.shape}")
+        real = vector.astype(np.float32, copy=False)
+        norm = math.sqrt(float(np.einsum("i,i->", real, real, dtype=np.float64)))
+        if not math.isfinite(norm):
+            raise ValueError("vector holds a value that is not finite")
+        factor = self.scale * min(1.0, self.clip_norm / norm if norm > 0 else 1.0)
+        key = entropy(KEY_BYTES)
+        scaled = self.rotation.apply(real * np.float32(factor), rotation_seed)
+        rounded = rounding.round_within(scaled, self.squared_norm, Keystream(key, "stochastic rounding", 0))
+        if self.local_sigma > 0:
+            rounded += (
+                self._sampler().draw(Keystream(key, "local noise", 0), self.padded_dimension).astype(np.int32, copy=False)
+            )
+        return rounded
+
+    def decode(self, total: NDArray[np.int64], survivors: int, rotation_seed: bytes) -> NDArray[np.float64]:
+        """The noised sum of the survivors' updates, float64, shape (d,).
+
+        Raises:
+          ValueError: for fewer survivors than `minimum_survivors`, more than `devices`, or another shape.
+        """
+        if not self.minimum_survivors <= survivors <= self.devices:
+            raise ValueError(f"survivors must lie in [{self.minimum_survivors}, {self.devices}], not {survivors}")
+        if total.shape != (self.padded_dimension,):
+            raise ValueError(f"total must have shape ({self.padded_dimension},), not {total.shape}")
+        return self.rotation.undo(total.astype(np.float64), rotation_seed) / self.scale
+
+    def sum_variance(self, survivors: int) -> float:
+        """Variance of the noise in each coordinate of `decode`'s sum, without that of rounding."""
+        return survivors * (self.local_sigma / self.scale) ** 2
+
+    def event(self, survivors: int | Sequence[int], corrupt: int = 0) -> DistributedEvent | UnboundedEvent:
+        """Everything released so far: one number of survivors for each sum, of whom the adversary knows the noise of `corrupt`.
+
+        The claim against a curious server has `corrupt` 0, that against a colluding one `self.corrupt`.
+        """
+        each = (survivors,) if isinstance(survivors, int) else tuple(survivors)
+        if self.local_sigma == 0:
+            return UnboundedEvent(reason="no noise was added")
+        times = tree_sensitivity.most_participations(
+            leaves=len(each), minimum_separation=self.minimum_separation, max_participations=self.max_participations
+        )
+        return DistributedEvent(
+            mechanism=self.mechanism,
+            dimension=self.padded_dimension,
+            squared_norm=self.squared_norm,
+            local_sigma=self.local_sigma,
+            contributors=tuple(sorted(max(0, count - corrupt) for count in each)[:times]),
+            participations=times,
+            draws=self.padded_dimension * times * max(each, default=0),
+            distance_log2=self._sampler().distance_log2,
+        )
+
+    def to_json(self) -> dict[str, Json]:
+        """What a device is told, canonical-ready."""
+        return {"kind": "distributed", **cast(dict[str, Json], plain(self))}
+
+    @classmethod
+    def from_json(cls, mapping: Mapping[str, Any]) -> "DistributedPlan":
+        """The plan that `to_json` wrote.
+
+        Raises:
+          ValueError: for a mapping that describes none.
+        """
+        names = set(cls.__dataclass_fields__)
+        if mapping.get("kind") != "distributed" or set(mapping) != names | {"kind"}:
+            raise ValueError(f"no distributed plan: {sorted(mapping)}")
+        floats = {"clip_norm", "scale", "noise_multiplier", "local_sigma", "beta", "sum_norm"}
+        values: dict[str, Any] = {name: float(mapping[name]) if name in floats else mapping[name] for name in names}
+        values["rotation"] = Rotation(**mapping["rotation"])
+        return cls(**values)
+
+    def _sampler(self) -> Sampler:
+        return discrete_gaussian(self.local_sigma) if self.mechanism == "ddg" else skellam(self.local_sigma)
