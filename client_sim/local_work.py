@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from client_sim import filters
 from client_sim.data.loader import Loader
 from client_sim.encoding import Encoder, encoder_of
 from client_sim.executor import Job, Updates
+from client_sim.filters import FilterRules
 from contract import plan
 from contract.entropy import Entropy, system_entropy
 from contract.errors import ErrorCode, TuttiError
@@ -30,12 +32,14 @@ class WorkSetup:
 
     Args:
       model_options: as the registry takes them.
+      filters: what a device leaves out and masks before it learns; None takes the examples as they are.
     """
 
     loader: Loader = field(repr=False)
     model: str
     model_options: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
     training: TrainingSpec
+    filters: FilterRules | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +58,7 @@ class LocalWork:
 
     def __init__(self, setup: WorkSetup) -> None:
         self._loader = setup.loader
+        self._filters = setup.filters
         self._model = registry.get(setup.model, **setup.model_options)
         training = setup.training
         self._trainer = LocalTrainer(
@@ -77,16 +82,21 @@ class LocalWork:
         encoder = encoder_of(decoded.encoding)
         for first in range(0, len(job.devices), BLOCK_DEVICES):
             devices: list[int] = job.devices[first : first + BLOCK_DEVICES].tolist()
-            examples = [self._examples(device) for device in devices]
+            prepared = [self._examples(device) for device in devices]
+            examples = [arrays for arrays, _ in prepared]
             seeds = [order_seed(job.order_seed, decoded.round_index, device) for device in devices]
             trained = self._trainer.train_many(job.parameters, examples, seeds)
-            for device, (delta, metrics) in zip(devices, trained, strict=True):
+            for device, (_, counts), (delta, metrics) in zip(devices, prepared, trained, strict=True):
                 entropy = device_entropy(job.noise_seed, decoded.round_index, device)
-                yield _encode(encoder, device, delta, metrics, entropy)
+                yield _encode(encoder, device, delta, metrics | counts, entropy)
 
-    def _examples(self, device: int) -> DeviceExamples:
+    def _examples(self, device: int) -> tuple[DeviceExamples, dict[str, float]]:
         try:
-            return self._model.featurize(self._loader.examples(device))
+            examples, counts = self._loader.examples(device), dict[str, float]()
+            if self._filters is not None:
+                examples, found = filters.prepare(examples, self._filters)
+                counts = {name: float(count) for name, count in found.items()}
+            return self._model.featurize(examples), counts
         except (ValueError, KeyError, TypeError) as error:
             fault = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise TuttiError(

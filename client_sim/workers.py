@@ -17,6 +17,7 @@ from client_sim import cores
 from client_sim.data.loader import Loader, example_counts
 from client_sim.encoding import encoder_of
 from client_sim.executor import Executor, Job, Updates
+from client_sim.filters import rules_for
 from client_sim.local_work import LocalWork, WorkSetup, add_up
 from client_sim.shared_arrays import SharedArray
 from client_sim.worker_messages import Answer, Attach, Done, Failed, Order, Train
@@ -41,7 +42,13 @@ def open_executor(
       TuttiError: ARGUMENT_INVALID if `workers` were asked for and the loader cannot be sent to them.
     """
     options = model_options(spec.model) | ({} if vocabulary is None else {"vocabulary": vocabulary})
-    setup = WorkSetup(loader=loader, model=spec.model.name, model_options=options, training=spec.training)
+    setup = WorkSetup(
+        loader=loader,
+        model=spec.model.name,
+        model_options=options,
+        training=spec.training,
+        filters=rules_for(spec.model.name, locale=spec.data.locale),
+    )
     if workers is None:
         workers = len(cores.available()) if can_be_sent(loader) else 0
     elif workers > 0 and not can_be_sent(loader):

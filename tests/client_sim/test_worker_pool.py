@@ -13,6 +13,7 @@ import pytest
 from client_sim import cores
 from client_sim.data import Loader, SyntheticFeatures
 from client_sim.executor import Job
+from client_sim.filters import rules_for
 from client_sim.local_work import LocalWork, WorkSetup, add_up, device_entropy
 from client_sim.workers import InMemoryExecutor, WorkerPool, can_be_sent, open_executor
 from contract import plan
@@ -82,6 +83,7 @@ def test_one_worker_and_two_give_the_same_sum_bit_for_bit(pool: WorkerPool) -> N
     assert one.count == 17
 
 
+@pytest.mark.slow
 def test_this_process_pinned_gives_the_sum_of_the_workers(pool: WorkerPool) -> None:
     """In a process of its own: what an earlier test did with JAX here cannot matter there."""
     program = (
@@ -121,6 +123,7 @@ def test_a_killed_worker_is_replaced_and_no_device_counts_twice(pool: WorkerPool
     assert np.array_equal(before.total, again.total)
 
 
+@pytest.mark.slow
 def test_work_that_kills_its_worker_every_time_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "deadly_loader_for_test.py").write_text(
         "import os, signal\n"
@@ -156,6 +159,30 @@ def test_an_update_that_is_no_number_contributes_nothing() -> None:
     updates = add_up(LocalWork(wild), job([0, 1]), total)
     assert updates.metrics["diverged"].tolist() == [1.0, 1.0]
     assert not total.any()
+
+
+def test_what_must_not_be_seen_is_masked_before_training() -> None:
+    class Typist(Broken):
+        def examples(self, index: int) -> list[dict[str, object]]:
+            rows: list[dict[str, object]] = [{"text": "my card is 4111 1111 1111 1111 ok"}, {"text": "see you tomorrow"}]
+            return rows[: 2 - index]
+
+    setup = WorkSetup(
+        loader=Typist(), model="next_word_small", training=TrainingSpec(), filters=rules_for("next_word", locale="en")
+    )
+    dimension = registry.get("next_word_small").num_parameters
+    encoding = grid.plan(dimension=dimension, clip_norm=1.0).to_json()
+    outputs = (plan.Output(name="delta", length=dimension, aggregated=True),)
+    text = plan.encode(plan.Plan(task={}, run="r", round_index=0, leaf=0, model_digest="", encoding=encoding, outputs=outputs))
+    parameters = registry.get("next_word_small").init(0)
+    updates = add_up(
+        LocalWork(setup),
+        Job(plan=text, parameters=parameters, devices=np.arange(3), order_seed=1),
+        np.zeros(dimension, np.int64),
+    )
+    assert updates.metrics["masked_card"].tolist() == [1.0, 1.0, 0.0]
+    assert updates.metrics["kept"].tolist() == [2.0, 1.0, 0.0]
+    assert updates.norms_squared[2] == 0
 
 
 def test_a_plan_of_another_kind_is_refused(pool: WorkerPool) -> None:
