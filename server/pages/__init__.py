@@ -3,6 +3,7 @@
 They show what the API answers and may do nothing that it does not. A page holds no data, so it needs no token; what it asks the API does.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -22,7 +23,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-_HEADERS = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
+HEADERS = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
 
 
 def install(app: FastAPI) -> None:
@@ -32,8 +33,8 @@ def install(app: FastAPI) -> None:
     app.mount("/static", StaticFiles(directory=FOLDER), name="static")
 
 
-def _page(name: str):  # noqa: ANN202 - what FastAPI calls
+def _page(name: str) -> Callable[[], FileResponse]:
     def show() -> FileResponse:
-        return FileResponse(FOLDER / name, headers=_HEADERS)
+        return FileResponse(FOLDER / name, headers=HEADERS)
 
     return show

@@ -1,9 +1,9 @@
 """Who asks, and whether they may: bearer tokens, scopes, populations."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from contract.errors import ErrorCode, TuttiError
@@ -75,13 +75,3 @@ def find_run(services: Services, principal: Principal, name: str) -> Run:
     if not principal.sees(run.spec.population):
         raise TuttiError(ErrorCode.NOT_FOUND, f"no run starts with {name!r}")
     return run
-
-
-def scopes_of(dependency: Any) -> tuple[Scope, ...] | None:
-    """The scopes that a dependency made by `requires` asks for."""
-    return getattr(dependency, "scopes", None)
-
-
-def request_services(request: Request) -> Services:
-    """The services of the application that answers `request`."""
-    return services_of(request)

@@ -15,6 +15,7 @@ from server.rest import costs, events, health, ledger, models, populations, prob
 from server.rest.answered import AnsweredRequests
 from server.rest.limits import BURST, MOST_BODY_BYTES, REQUESTS_PER_S, LimitsMiddleware, RateLimit
 from server.rest.services import Launcher, Services
+from server.rest.spendings import Spendings
 from server.rest.watched import WatchedMiddleware
 from server.store.store import Store
 from server.store.tallies import tally
@@ -50,7 +51,9 @@ def create_app(
       metrics: shared with other faces of the same process.
     """
     clock, metrics = clock or SystemClock(), metrics or Metrics()
-    services = _services(store, signer, launcher, metrics, RateLimit(clock, per_s=requests_per_s, burst=burst), open_access, data_directory)
+    services = _services(
+        store, signer, launcher, metrics, RateLimit(clock, per_s=requests_per_s, burst=burst), open_access, data_directory
+    )
     app = FastAPI(
         title="Tutti", version="1", description=_ABOUT, license_info={"name": "Apache-2.0"}, docs_url=None, redoc_url=None,
         generate_unique_id_function=_operation_id, redirect_slashes=False,
@@ -84,7 +87,7 @@ def _services(
     return Services(
         store=store, tokens=Tokens(transactions), jobs=jobs, policies=Policies(transactions),
         answered=AnsweredRequests(transactions), rate=rate, metrics=metrics, launcher=launcher, signer=signer,
-        open_access=open_access, data_directory=data_directory,
+        open_access=open_access, data_directory=data_directory, spendings=Spendings(store.ledger),
     )  # fmt: skip
 
 

@@ -10,10 +10,10 @@ from server.tokens import Principal
 APPROVAL = entries.EntryKind.APPROVAL.value
 
 
-def record(services: Services, principal: Principal, run: Run, *, subject: str, reason: str) -> None:
-    """Appends the approval of `subject` ("start", or "model DIGEST") by the holder of a token."""
+def record(services: Services, principal: Principal, run: Run, *, what: str, model_digest: str | None = None) -> None:
+    """Appends the approval of a `start`, or of the `release` of a model, by the holder of a token."""
     entry = entries.approval(
-        population=run.spec.population, run=run.id, subject=subject, approved_by=f"{principal.name} ({principal.id})", reason=reason
+        population=run.spec.population, run=run.id, what=what, model_digest=model_digest, by=f"token {principal.id}"
     )
     services.store.ledger.append(entry)
 
@@ -23,4 +23,5 @@ def released(services: Services, run: Run, model_digest: str) -> bool:
     if not services.policies.approval_required(run.spec.population):
         return True
     approvals = services.store.ledger.entries(run=run.id, kind=APPROVAL)
-    return any(json.loads(entry.body)["subject"] == f"model {model_digest}" for entry in approvals)
+    facts = (json.loads(entry.body) for entry in approvals)
+    return any(fact["what"] == "release" and fact["model_digest"] == model_digest for fact in facts)

@@ -94,9 +94,8 @@ class LaunchBody(Incoming):
 class ApprovalBody(Incoming):
     """An approval of a run's start, or of the release of its model after `round` rounds."""
 
-    subject: Annotated[str, Field(pattern="^(start|model)$", examples=["start"])]
-    round: Annotated[int, Field(ge=0, le=10_000_000)] | None = Field(None, description="Only for a model.")
-    reason: Reason
+    what: Annotated[str, Field(pattern="^(start|release)$", examples=["start"])]
+    round: Annotated[int, Field(ge=0, le=10_000_000)] | None = Field(None, description="Only for a release.")
 
 
 class RoundBody(BaseModel):
@@ -222,6 +221,7 @@ class BudgetBody(BaseModel):
     delta: float | None
     spent_epsilon: float | None
     remaining_epsilon: float | None
+    obstacle: str | None = Field(description="Why spending and budget cannot be compared; null if they can.")
     runs: int
     approval_required: bool
 

@@ -52,7 +52,9 @@ def schema(_principal: Reader) -> dict[str, Any]:
 
 
 @router.get("/tasks", responses=READ)
-def list_tasks(services: ServicesOf, principal: Reader, limit: Limit = 50, cursor: Cursor = None) -> bodies.Page[bodies.TaskBody]:
+def list_tasks(
+    services: ServicesOf, principal: Reader, limit: Limit = 50, cursor: Cursor = None
+) -> bodies.Page[bodies.TaskBody]:
     """Tasks that have been run, by digest."""
     found = _tasks(services, principal)
     after = "" if cursor is None else cursors.decode(cursor)
@@ -81,5 +83,10 @@ def _tasks(services: Services, principal: Principal) -> list[bodies.TaskBody]:
 
 def _task(spec: TaskSpec, digest: str, runs: list[Run]) -> bodies.TaskBody:
     return bodies.TaskBody(
-        digest=digest, name=spec.name, population=spec.population, runs=len(runs), newest_run=runs[-1].id, spec=task.to_mapping(spec)
+        digest=digest,
+        name=spec.name,
+        population=spec.population,
+        runs=len(runs),
+        newest_run=runs[-1].id,
+        spec=task.to_mapping(spec),
     )

@@ -13,7 +13,8 @@ Row = TypeVar("Row")
 MOST_ITEMS = 500
 Limit = Annotated[int, Query(ge=1, le=MOST_ITEMS, description="Items on a page.")]
 Cursor = Annotated[
-    str | None, Query(max_length=400, pattern="^[A-Za-z0-9_-]+$", description="`next` of the page before; the first page without it.")
+    str | None,
+    Query(max_length=400, pattern="^[A-Za-z0-9_-]+$", description="`next` of the page before; the first page without it."),
 ]
 
 

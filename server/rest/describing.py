@@ -101,7 +101,11 @@ def without_infinities(facts: Any) -> Any:
 
 
 def _run_facts(run: Run, job: Job | None) -> dict[str, Any]:
-    told = None if job is None else {"state": job.state.value, "attempts": job.attempts, "problem": job.problem, "detail": job.detail}
+    told = (
+        None
+        if job is None
+        else {"state": job.state.value, "attempts": job.attempts, "problem": job.problem, "detail": job.detail}
+    )
     return {
         "run": run.id, "task": run.spec.name, "task_digest": run.spec.digest, "population": run.spec.population,
         "state": run.state.value, "rounds": run.next_leaf, "planned": run.spec.rounds, "started": run.created_at, "job": told,

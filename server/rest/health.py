@@ -6,11 +6,18 @@ from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 
 from contract.errors import ErrorCode
+from server import pages
 from server.rest import bodies
 from server.rest.access import Reader, ServicesOf
 from server.rest.problems import describes
 
 router = APIRouter(tags=["health"])
+_FRAME = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Tutti: errors</title><link rel="icon" href="/static/icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="/static/tutti.css"></head><body><header class="top"><a class="brand" href="/">Tutti</a>
+<nav aria-label="Pages"><a href="/">Overview</a><a href="/ledger">Ledger</a><a href="/audits">Audits</a>
+<a href="/errors" aria-current="page">Errors</a></nav></header><main id="main"><h1>Errors</h1>ROWS</main></body></html>"""
 _LIMITED = describes(ErrorCode.RATE_LIMITED, ErrorCode.TOO_LARGE)
 
 
@@ -42,6 +49,4 @@ def errors() -> HTMLResponse:
         f"<p>HTTP {code.value.http_status}, gRPC {code.value.grpc_status}, exit code {code.value.exit_code}</p></section>"
         for code in ErrorCode
     )
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Tutti: errors</title>'
-    style = '<link rel="stylesheet" href="/static/tutti.css">'
-    return HTMLResponse(f'<!doctype html><html lang="en"><head>{head}{style}</head><body><main><h1>Errors</h1>{rows}</main></body></html>')
+    return HTMLResponse(_FRAME.replace("ROWS", rows), headers=pages.HEADERS)

@@ -42,7 +42,9 @@ def parse(services: Services, mapping: object) -> TaskSpec:
     spec = task.parse_mapping(mapping)
     faults: list[Problem] = []
     if ":" in spec.model.name:
-        faults.append(Problem("model.name", "over REST a model is a registered name, never an import", "Use a registered model."))
+        faults.append(
+            Problem("model.name", "over REST a model is a registered name, never an import", "Use a registered model.")
+        )
     if spec.model.init_from is not None:
         located = _in_data(services, "model.init_from", spec.model.init_from, faults)
         spec = spec if located is None else task.replace(spec, model={"init_from": located})
@@ -110,10 +112,10 @@ def approve(services: Services, principal: Principal, run: Run, body: bodies.App
         raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} needs no approval")
     if principal.id == job.requested_by:
         raise TuttiError(ErrorCode.FORBIDDEN, "whoever launched a run cannot approve it: another person must")
-    if body.subject == "start":
+    if body.what == "start":
         if job.state is not JobState.AWAITING_APPROVAL:
             raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} does not wait for its start")
-        approvals.record(services, principal, run, subject="start", reason=body.reason)
+        approvals.record(services, principal, run, what="start")
         services.jobs.approve(run.id)
         return
     if body.round is None:
@@ -121,13 +123,19 @@ def approve(services: Services, principal: Principal, run: Run, body: bodies.App
     model = services.store.model(run.id, body.round)
     if approvals.released(services, run, model.digest):
         raise TuttiError(ErrorCode.RUN_STATE, f"the model after {body.round} rounds is released")
-    approvals.record(services, principal, run, subject=f"model {model.digest}", reason=body.reason)
+    approvals.record(services, principal, run, what="release", model_digest=model.digest)
 
 
 def _in_data(services: Services, key: str, name: str, faults: list[Problem]) -> str | None:
     directory = services.data_directory
     if directory is None or PurePath(name).name != name or name.startswith("."):
-        faults.append(Problem(key, f"over REST {name!r} must be the name of a file in the server's data directory", "See `tutti serve --data`."))
+        faults.append(
+            Problem(
+                key,
+                f"over REST {name!r} must be the name of a file in the server's data directory",
+                "See `tutti serve --data`.",
+            )
+        )
         return None
     path = directory / name
     if not path.is_file():

@@ -64,10 +64,14 @@ class LimitsMiddleware:
             return
         await self._app(scope, _replaying(body or b"", receive), send)
 
+    def _ours(self, address: str) -> bool:
+        name, _, port = address.rpartition(":")
+        return (name if name and port.isdigit() else address) in self._hosts
+
     def _refusal(self, headers: Headers, client: str) -> "problems.JSONResponse | None":
-        host = headers.get("host", "").rsplit(":", 1)[0]
-        if self._hosts and host not in self._hosts:
-            # Without a login, a page elsewhere could have its own name lead to this machine and speak through the browser.
+        origin = headers.get("origin", "").rpartition("//")[2]
+        if self._hosts and (not self._ours(headers.get("host", "")) or ("origin" in headers and not self._ours(origin))):
+            # Without a login, a page elsewhere could speak through the browser, or have its own name lead to this machine.
             return problems.response(ErrorCode.FORBIDDEN, "this server answers to its own name only")
         if not self._rate.allows(client):
             return problems.response(

@@ -67,7 +67,9 @@ def committed_model(services: Services, run: Run, count: int) -> StoredModel:
     if count and not _on_record(services, run, model):
         raise TuttiError(ErrorCode.ENTRY_NOT_COMMITTED, f"the model after {count} rounds has no ledger entry")
     if not approvals.released(services, run, model.digest):
-        raise TuttiError(ErrorCode.ENTRY_NOT_COMMITTED, f"the model after {count} rounds waits for a privacy officer's approval")
+        raise TuttiError(
+            ErrorCode.ENTRY_NOT_COMMITTED, f"the model after {count} rounds waits for a privacy officer's approval"
+        )
     return model
 
 

@@ -53,9 +53,7 @@ def set_approval(
     return _population(services, population, _runs_of(services, population))
 
 
-@router.get(
-    "/populations/{population}/report", responses=READ_ONE | reporting.FORMATS | describes(ErrorCode.LEDGER_BROKEN)
-)
+@router.get("/populations/{population}/report", responses=READ_ONE | reporting.FORMATS | describes(ErrorCode.LEDGER_BROKEN))
 def population_report(
     services: ServicesOf, principal: Reader, population: PopulationName, accept: reporting.Accept = None
 ) -> reporting.ReportResponse:

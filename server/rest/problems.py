@@ -105,7 +105,9 @@ async def _plain(_request: Request, error: Exception) -> JSONResponse:
         return response(ErrorCode.NOT_FOUND, "there is nothing at this address; /openapi.json lists what there is")
     if error.status_code == 400:
         return response(ErrorCode.ARGUMENT_INVALID, str(error.detail))
-    body = ProblemDetails(type="about:blank", title=str(error.detail), status=error.status_code, detail=str(error.detail))
+    body = ProblemDetails(
+        type="about:blank", code=None, title=str(error.detail), status=error.status_code, detail=str(error.detail)
+    )
     return JSONResponse(body.model_dump(), error.status_code, headers=dict(error.headers or {}), media_type=MEDIA_TYPE)
 
 

@@ -1,25 +1,36 @@
 """Routes of runs: lists, one run, its rounds and sessions, and what may be done to it."""
 
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Response
 
 from contract import canonical
-from contract.errors import ErrorCode, TuttiError
+from contract.errors import ErrorCode
 from server.rest import bodies, cursors, describing, launching
-from server.rest.access import Operator, Officer, Reader, ServicesOf, check_population, find_run
+from server.rest.access import Officer, Operator, Reader, ServicesOf, check_population, find_run
 from server.rest.answered import Answer
 from server.rest.cursors import Cursor, Limit
 from server.rest.problems import describes
 from server.store.values import RunState
 
 router = APIRouter(prefix="/v1", tags=["runs"])
-RunName = Annotated[str, Path(min_length=1, max_length=64, pattern="^[a-z0-9]+$", description="A run's id, a prefix of it, or `latest`.")]
-READ = describes(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED, ErrorCode.ARGUMENT_INVALID, ErrorCode.TOO_LARGE)
+RunName = Annotated[
+    str, Path(min_length=1, max_length=64, pattern="^[a-z0-9]+$", description="A run's id, a prefix of it, or `latest`.")
+]
+READ = describes(
+    ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED, ErrorCode.ARGUMENT_INVALID, ErrorCode.TOO_LARGE
+)
 READ_ONE = READ | describes(ErrorCode.NOT_FOUND)
 CHANGE = READ_ONE | describes(ErrorCode.RUN_STATE)
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200, pattern="^[!-~]+$")]
+
+_LAUNCHED: dict[int | str, dict[str, Any]] = {
+    201: {
+        "description": "The run is registered and waits for a runner (or for an approval).",
+        "headers": {"Location": {"schema": {"type": "string"}}},
+    }
+}
 
 
 @router.get("/runs", responses=READ)
@@ -55,13 +66,22 @@ def list_runs(
     status_code=201,
     responses=READ
     | describes(
-        ErrorCode.TASK_INVALID, ErrorCode.DATA_INVALID, ErrorCode.MECHANISM_UNSUPPORTED, ErrorCode.BUDGET_EXCEEDED,
-        ErrorCode.CONFLICT, ErrorCode.LEASE_HELD, ErrorCode.UNAVAILABLE,
+        ErrorCode.TASK_INVALID,
+        ErrorCode.DATA_INVALID,
+        ErrorCode.MECHANISM_UNSUPPORTED,
+        ErrorCode.BUDGET_EXCEEDED,
+        ErrorCode.CONFLICT,
+        ErrorCode.LEASE_HELD,
+        ErrorCode.UNAVAILABLE,
     )
-    | {201: {"description": "The run is registered and waits for a runner (or for an approval).", "headers": {"Location": {"schema": {"type": "string"}}}}},
-)  # fmt: skip
+    | _LAUNCHED,
+)
 def launch(
-    services: ServicesOf, principal: Operator, body: bodies.LaunchBody, response: Response, idempotency_key: IdempotencyKey = None
+    services: ServicesOf,
+    principal: Operator,
+    body: bodies.LaunchBody,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> bodies.RunBody:
     """Launches a simulated run. With an `Idempotency-Key` the same request launches one run, however often it is sent."""
 
@@ -129,9 +149,3 @@ def sessions(services: ServicesOf, principal: Reader, run: RunName) -> bodies.Se
 
 def _body(services: ServicesOf, run: str) -> bodies.RunBody:
     return describing.run_body(services.store.run(run), services.jobs.of(run))
-
-
-def unsupported_media_type(request: Request) -> TuttiError | None:
-    """A body that is no JSON, told before anything reads it: a form could be sent by any page without asking first."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip()
-    return None if kind == "application/json" else TuttiError(ErrorCode.ARGUMENT_INVALID, f"send application/json, not {kind!r}")

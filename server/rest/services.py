@@ -13,6 +13,7 @@ from server.observability import Metrics
 from server.policies import Policies
 from server.rest.answered import AnsweredRequests
 from server.rest.limits import RateLimit
+from server.rest.spendings import Spendings
 from server.store.store import Store
 from server.store.values import Run
 from server.tokens import Tokens
@@ -43,6 +44,7 @@ class Services:
     metrics: Metrics
     launcher: Launcher | None
     signer: SignerKey
+    spendings: Spendings
     open_access: bool
     data_directory: Path | None = None
 

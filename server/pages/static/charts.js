@@ -21,7 +21,8 @@ export class Chart {
     this.plot = new uPlot({
       width: this.width(), height: 200,
       scales: { x: { time: false } },
-      axes: [axis, { ...axis, size: 56, values: (plot, ticks) => ticks.map((tick) => show(plot, tick)) }],
+      hooks: { setCursor: [(plot) => { if (plot.cursor.idx === null) this.newest(); }] },
+      axes: [{ ...axis, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000] }, { ...axis, size: 56, values: (plot, ticks) => ticks.map((tick) => show(plot, tick)) }],
       series: [{ label: "round" }, ...series.map((one, place) => ({
         label: one.label, stroke: COLORS[place % COLORS.length], width: 2, value: show, spanGaps: true,
         points: { size: 5 },
@@ -34,11 +35,22 @@ export class Chart {
     return Math.max(200, this.figure.clientWidth - 20);
   }
 
+  // While nobody points at a round, the legend tells the newest values.
+  newest() {
+    const last = this.plot.data[0].length - 1;
+    if (last >= 0) this.plot.setLegend({ idx: last });
+  }
+
   set(rows) {
     const columns = this.series.map((one) => rows.map((row) => one.of(row) ?? null));
-    const some = columns.some((column) => column.some((value) => value !== null));
-    this.figure.hidden = !some;
+    const has = columns.map((column) => column.some((value) => value !== null));
+    this.figure.hidden = !has.some(Boolean);
     this.plot.setData([rows.map((row) => row.round), ...columns]);
+    has.forEach((shown, place) => {
+      if (this.plot.series[place + 1].show !== shown) this.plot.setSeries(place + 1, { show: shown });
+      this.box.querySelectorAll(".u-legend .u-series")[place + 1]?.toggleAttribute("hidden", !shown);
+    });
+    this.newest();
     const last = this.series.map((one, place) => `${one.label} ${this.show(null, columns[place].findLast((value) => value !== null))}`);
     this.figure.setAttribute("aria-label", `${this.title}, newest: ${last.join(", ")}`);
   }

@@ -37,7 +37,7 @@ export function state(name) {
 export function number(value, digits = 4) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   if (Number.isInteger(value)) return String(value);
-  return Math.abs(value) >= 1e6 || Math.abs(value) < 1e-3 ? value.toExponential(digits - 1) : String(Number(value.toPrecision(digits)));
+  return Math.abs(value) >= 1e6 || Math.abs(value) < 1e-3 ? Number(value.toPrecision(digits)).toExponential() : String(Number(value.toPrecision(digits)));
 }
 
 export function notice(target, kind, ...content) {

@@ -121,10 +121,11 @@ export function readCheckpoint(note) {
 // true, false, or null where this browser has no Ed25519.
 export async function signatureHolds(note, verifierKey) {
   const end = note.indexOf("\n\n");
-  const text = note.slice(0, end + 1), [name, , data] = verifierKey.split("+");
+  // NAME+ID+DATA, where the base64 of DATA may have plus signs of its own.
+  const text = note.slice(0, end + 1), [name, id] = verifierKey.split("+"), data = verifierKey.slice(name.length + id.length + 2);
   const line = note.slice(end + 2).split("\n").find((one) => one.startsWith(`\u2014 ${name} `));
   if (!line || !globalThis.crypto?.subtle) return line ? null : false;
-  const keyBytes = unbase64(verifierKey.slice(verifierKey.length - data.length)).slice(1), signature = unbase64(line.split(" ")[2]).slice(4);
+  const keyBytes = unbase64(data).slice(1), signature = unbase64(line.split(" ")[2]).slice(4);
   try {
     const key = await crypto.subtle.importKey("raw", keyBytes, "Ed25519", false, ["verify"]);
     return await crypto.subtle.verify("Ed25519", key, signature, new TextEncoder().encode(text));

@@ -54,7 +54,7 @@ function showActions(run) {
   const stuck = run.state === "paused" || run.state === "failed" || run.job?.state === "failed";
   replace(byId("actions"),
     element("a", { href: `/runs/${run.run}/report` }, "Privacy report"),
-    ...(waiting ? [action("Approve the start", "approve", { subject: "start", reason: "approved on the run's page" })] : []),
+    ...(waiting ? [action("Approve the start", "approve", { what: "start" })] : []),
     ...(!over && run.state === "running" && !waiting ? [action("Pause", "pause")] : []),
     ...(!over && run.job && stuck ? [action("Resume", "resume")] : []),
     ...(!over ? [action("Cancel", "cancel", undefined, "danger")] : []));

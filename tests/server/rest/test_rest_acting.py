@@ -1,0 +1,254 @@
+"""What can be done over REST: launch, pause, resume, cancel, approve, set budgets; and who may."""
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from contract.errors import ErrorCode, TuttiError
+from server.jobs import LEASE_S, Jobs, JobState
+from server.rest import create_app
+from server.store.signing import LedgerKey
+from server.store.values import RunState
+from server.tokens import Scope
+from tutti.runner import Runner
+
+Api = Any
+Task = Callable[[str], dict[str, Any]]
+
+
+def _launch(api: Api, task: dict[str, Any], **headers: str) -> Any:
+    return api.client.post("/v1/runs", json={"task": task, "workers": 0, "seed": 1}, headers=headers)
+
+
+def test_a_launched_run_is_registered_and_played_by_a_runner(played: Api, small: Task) -> None:
+    answer = _launch(played, small("launched"))
+    assert answer.status_code == 201
+    run = answer.json()
+    assert answer.headers["location"] == f"/v1/runs/{run['run']}"
+    assert (run["state"], run["job"]["state"]) == ("running", "queued")
+    Runner(played.location).run(until_idle=True)
+    after = played.client.get(f"/v1/runs/{run['run']}").json()
+    assert (after["state"], after["rounds"], after["job"]["state"]) == ("completed", 3, "done")
+    assert after["privacy"]["epsilon"] > 0
+    assert "event: end" in played.client.get(f"/v1/runs/{run['run']}/events").text
+
+
+def test_the_same_idempotency_key_launches_one_run(played: Api, small: Task) -> None:
+    answers = [_launch(played, small("once"), **{"Idempotency-Key": "k1"}) for _ in range(3)]
+    assert len({answer.text for answer in answers}) == 1
+    assert len({answer.headers["location"] for answer in answers}) == 1
+    other = _launch(played, small("other"), **{"Idempotency-Key": "k1"})
+    assert (other.status_code, other.json()["code"]) == (409, "conflict")
+
+
+def test_a_refused_request_leaves_its_idempotency_key_free(played: Api, small: Task) -> None:
+    assert _launch(played, {**small("bad"), "rounds": 0}, **{"Idempotency-Key": "k2"}).status_code == 422
+    assert _launch(played, small("good"), **{"Idempotency-Key": "k2"}).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"model": {"name": "os:getcwd"}}, "model.name"),
+        ({"data": {"source": "os:getcwd"}}, "data.source"),
+        ({"data": {"source": "/etc/passwd"}}, "data.source"),
+        ({"data": {"source": "../data.gz"}}, "data.source"),
+        ({"model": {"name": "text_selection", "init_from": "/etc/passwd"}}, "model.init_from"),
+        ({"privacy": {"mechanism": "tree"}}, "privacy.clip_norm"),
+    ],
+)
+def test_what_a_task_may_not_name_over_rest_is_refused_by_key(
+    played: Api, small: Task, change: dict[str, Any], path: str
+) -> None:
+    answer = _launch(played, {**small("bad"), **change})
+    assert answer.status_code == 422
+    assert path in [problem["path"] for problem in answer.json()["problems"]]
+
+
+def test_a_paused_run_goes_on_where_it_was(played: Api, small: Task) -> None:
+    run = _launch(played, small("paused")).json()["run"]
+    assert played.client.post(f"/v1/runs/{run}:pause").json()["state"] == "paused"
+    Runner(played.location).run(until_idle=True)
+    assert played.client.get(f"/v1/runs/{run}").json()["rounds"] == 0
+    assert played.client.post(f"/v1/runs/{run}:pause").status_code == 409
+    assert played.client.post(f"/v1/runs/{run}:resume").json()["job"]["state"] == "queued"
+    assert played.client.post(f"/v1/runs/{run}:resume").json()["code"] == "run-state"
+    Runner(played.location).run(until_idle=True)
+    assert played.client.get(f"/v1/runs/{run}").json()["rounds"] == 3
+
+
+def test_a_cancelled_run_is_over(played: Api, small: Task) -> None:
+    run = _launch(played, small("cancelled")).json()["run"]
+    assert played.client.post(f"/v1/runs/{run}:cancel").json()["state"] == "cancelled"
+    Runner(played.location).run(until_idle=True)
+    assert played.client.get(f"/v1/runs/{run}").json()["rounds"] == 0
+    for verb in ("pause", "resume", "cancel"):
+        assert played.client.post(f"/v1/runs/{run}:{verb}").status_code == 409
+
+
+def test_a_run_that_needs_approval_waits_for_another_person(guarded: Api, small: Task) -> None:
+    both = guarded.headers(Scope.OPERATOR, Scope.PRIVACY_OFFICER)
+    officer = guarded.headers(Scope.PRIVACY_OFFICER)
+    required = guarded.client.put("/v1/populations/people/approval", json={"required": True}, headers=officer)
+    assert required.json()["approval_required"]
+    run = _launch(guarded, small("approved"), **both).json()
+    assert run["job"]["state"] == "awaiting-approval"
+    Runner(guarded.location).run(until_idle=True)
+    assert guarded.store.run(run["run"]).next_round == 0
+    start, address = {"what": "start"}, f"/v1/runs/{run['run']}:approve"
+    assert guarded.client.post(address, json=start, headers=both).json()["code"] == "forbidden"
+    assert guarded.client.post(address, json=start, headers=officer).json()["job"]["state"] == "queued"
+    assert guarded.client.post(address, json=start, headers=officer).json()["code"] == "run-state"
+    Runner(guarded.location).run(until_idle=True)
+    count = guarded.store.run(run["run"]).next_round
+    model = f"/v1/runs/{run['run']}/models/{count}"
+    assert guarded.client.get(model, headers=officer).json()["code"] == "entry-not-committed"
+    release = {"what": "release", "round": count}
+    assert guarded.client.post(address, json=release, headers=both).status_code == 403
+    assert guarded.client.post(address, json=release, headers=officer).status_code == 200
+    assert guarded.client.get(model, headers=officer).status_code == 200
+    kinds = guarded.client.get(f"/v1/ledger/entries?kind=approval&run={run['run']}", headers=officer).json()["items"]
+    assert [item["entry"]["what"] for item in kinds] == ["start", "release"]
+
+
+def test_a_budget_is_an_entry_with_a_reason(guarded: Api) -> None:
+    officer, viewer = guarded.headers(Scope.PRIVACY_OFFICER), guarded.headers(Scope.VIEWER)
+    change = {"epsilon": 20.0, "delta": 1e-5, "reason": "yearly review"}
+    assert guarded.client.put("/v1/populations/people/budget", json=change, headers=viewer).status_code == 403
+    told = guarded.client.put("/v1/populations/people/budget", json=change, headers=officer).json()
+    assert told["budget_epsilon"] == 20.0
+    assert told["remaining_epsilon"] == pytest.approx(20.0 - told["spent_epsilon"])
+    entry = guarded.client.get("/v1/ledger/entries?kind=budget-set", headers=viewer).json()["items"][0]["entry"]
+    assert entry["reason"] == "yearly review"
+    without = {key: value for key, value in change.items() if key != "reason"}
+    assert guarded.client.put("/v1/populations/people/budget", json=without, headers=officer).status_code == 422
+
+
+def test_tokens_are_asked_for_and_told_apart_from_nothing(guarded: Api) -> None:
+    assert guarded.client.get("/v1/runs").status_code == 401
+    assert guarded.client.get("/v1/runs").headers["www-authenticate"] == "Bearer"
+    wrong = {"Authorization": "Bearer tutti_aaaaaaaa_" + "A" * 43}
+    malformed = {"Authorization": "Bearer nonsense"}
+    answers = [guarded.client.get("/v1/runs", headers=headers) for headers in (wrong, malformed)]
+    assert answers[0].json() == answers[1].json()
+    assert guarded.client.get("/healthz").status_code == 200
+
+
+def test_a_token_limited_to_a_population_sees_no_other(guarded: Api, small: Task) -> None:
+    admin = guarded.headers(Scope.ADMIN)
+    elsewhere = _launch(guarded, {**small("far"), "population": "others"}, **admin).json()["run"]
+    limited = guarded.headers(Scope.VIEWER, Scope.OPERATOR, populations=("people",))
+    runs = guarded.client.get("/v1/runs", headers=limited).json()["items"]
+    assert {run["population"] for run in runs} == {"people"}
+    assert guarded.client.get(f"/v1/runs/{elsewhere}", headers=limited).status_code == 404
+    assert guarded.client.post(f"/v1/runs/{elsewhere}:cancel", headers=limited).status_code == 404
+    assert guarded.client.get("/v1/populations/others/budget", headers=limited).status_code == 404
+    assert guarded.client.get("/v1/ledger/entries?population=others", headers=limited).status_code == 403
+    entries = guarded.client.get("/v1/ledger/entries?limit=500", headers=limited).json()["items"]
+    assert {item["entry"]["population"] for item in entries} == {"people"}
+    assert _launch(guarded, {**small("x"), "population": "others"}, **limited).status_code == 403
+    hidden = guarded.store.ledger.head().size - 1
+    assert guarded.client.get(f"/v1/ledger/entries/{hidden}", headers=limited).status_code == 404
+
+
+def test_revoked_and_expired_tokens_are_refused(guarded: Api) -> None:
+    fresh = guarded.tokens.create(name="gone", scopes=[Scope.VIEWER])
+    headers = {"Authorization": f"Bearer {fresh.text}"}
+    assert guarded.client.get("/v1/runs", headers=headers).status_code == 200
+    guarded.tokens.revoke(fresh.token.id)
+    assert guarded.client.get("/v1/runs", headers=headers).status_code == 401
+    brief = guarded.tokens.create(name="brief", scopes=[Scope.VIEWER], valid_s=1e-6)
+    assert guarded.client.get("/v1/runs", headers={"Authorization": f"Bearer {brief.text}"}).status_code == 401
+
+
+def test_a_token_is_in_the_store_as_a_hash_only(guarded: Api) -> None:
+    fresh = guarded.tokens.create(name="secret", scopes=[Scope.VIEWER])
+    secret = fresh.text.rpartition("_")[2] if "_" not in fresh.text[15:] else fresh.text[15:]
+    assert secret not in repr(fresh)
+    for file in guarded.folder.rglob("*"):
+        if file.is_file():
+            assert secret.encode() not in file.read_bytes()
+
+
+def test_a_request_that_is_too_large_is_refused_before_it_is_read(played: Api) -> None:
+    answer = played.client.post("/v1/cost", content=b"x" * (1 << 20) + b"x", headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
+
+    def stream() -> Any:
+        for _ in range(40):
+            yield b"x" * 65536
+
+    assert played.client.post("/v1/cost", content=stream()).status_code == 413
+
+
+def test_too_many_requests_are_told_to_wait(played: Api) -> None:
+    app = create_app(
+        played.store,
+        signer=LedgerKey(played.folder, store=played.location).signer(),
+        open_access=True,
+        requests_per_s=0.001,
+        burst=3,
+    )
+    client = type(played.client)(app)
+    statuses = [client.get("/v1/tasks/schema") for _ in range(5)]
+    assert [answer.status_code for answer in statuses] == [200, 200, 200, 429, 429]
+    assert statuses[-1].headers["retry-after"] == "1"
+
+
+def test_an_open_server_answers_to_its_own_name_only(played: Api) -> None:
+    assert played.client.get("/v1/runs", headers={"Host": "evil.example:7311"}).status_code == 403
+    assert played.client.get("/v1/runs", headers={"Host": "localhost:7311"}).status_code == 200
+
+
+def test_a_form_that_any_page_could_send_changes_nothing(played: Api, small: Task) -> None:
+    body = json.dumps({"task": small("forged")})
+    answer = played.client.post("/v1/runs", content=body, headers={"Content-Type": "text/plain"})
+    assert answer.status_code == 422
+    assert played.client.post("/v1/runs/latest:cancel", headers={"Origin": "https://evil.example"}).status_code == 403
+
+
+def test_one_of_two_runners_gets_a_job_and_a_dead_ones_lease_runs_out(played: Api, small: Task) -> None:
+    run = _launch(played, small("leased")).json()["run"]
+    now = 1_000_000.0
+    jobs = Jobs(played.store.transactions, now_s=lambda: now)
+    taken = jobs.take("one")
+    assert taken is not None
+    assert (taken.run, taken.state) == (run, JobState.LEASED)
+    assert jobs.take("two") is None
+    assert jobs.renew(run, "one")
+    now += LEASE_S + 1
+    again = jobs.take("two")
+    assert again is not None
+    assert not jobs.renew(run, "one")
+    jobs.finish(run, "one")  # too late: it is not the holder any more
+    assert jobs.of(run).state is JobState.LEASED
+    jobs.release(run, "two")
+    assert jobs.of(run).state is JobState.QUEUED
+    jobs.withdraw(run)
+    assert jobs.take("three") is None
+
+
+def test_a_job_that_kills_its_runners_is_given_up(played: Api, small: Task) -> None:
+    run = _launch(played, small("deadly")).json()["run"]
+    now = 1_000_000.0
+    jobs = Jobs(played.store.transactions, now_s=lambda: now)
+    while jobs.take("mortal") is not None:
+        now += LEASE_S + 1
+    job = jobs.of(run)
+    assert (job.state, job.problem) == (JobState.FAILED, "internal")
+    with pytest.raises(TuttiError) as refusal:
+        jobs.approve(run)
+    assert refusal.value.code is ErrorCode.RUN_STATE
+
+
+def test_two_runners_play_two_runs_at_once(played: Api, small: Task) -> None:
+    launched = [_launch(played, small(name)).json()["run"] for name in ("one", "two")]
+    threads = [threading.Thread(target=Runner(played.location).run, kwargs={"until_idle": True}) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {played.store.run(run).state for run in launched} == {RunState.COMPLETED}

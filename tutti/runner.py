@@ -1,0 +1,136 @@
+"""The runner: a process that leases jobs and plays their runs (`python -m tutti.runner --store STORE`).
+
+Any number of runners may share a store. One that is told to stop (SIGTERM) gives its job back after the round it is in; one that is
+killed loses its lease, and the next runner resumes its run.
+"""
+
+import argparse
+import signal
+import threading
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
+import structlog
+
+from contract.entropy import system_entropy
+from contract.errors import ErrorCode, TuttiError
+from server.jobs import LEASE_S, Job, Jobs
+from server.observability import configure_logs
+from server.store.store import Store
+from server.store.values import RunState
+from tutti import runs
+
+POLL_S = 0.5
+_LOG = structlog.get_logger("tutti.runner")
+
+
+class _Stopped(Exception):
+    """The runner was told to stop, or lost its lease."""
+
+
+class _Watch:
+    """Watches a run that is played: between two rounds it may be stopped."""
+
+    def __init__(self, stop: threading.Event, lost: threading.Event) -> None:
+        self._stop, self._lost = stop, lost
+
+    def started(self, *, committed: int, note: str) -> None:
+        """Logs what the run will cost."""
+        _LOG.info("started", committed=committed, note=note)
+
+    def round_ended(self, facts: Mapping[str, Any]) -> None:
+        """Logs the round; stops the run between rounds if the runner must."""
+        _LOG.info("round", **{key: facts[key] for key in ("round", "state", "reported", "epsilon") if key in facts})
+        if self._stop.is_set() or self._lost.is_set():
+            raise _Stopped
+
+
+class Runner:
+    """Plays jobs of one store until told to stop."""
+
+    def __init__(self, store: str, *, workers: int | None = None, holder: str | None = None) -> None:
+        self._location, self._workers = store, workers
+        self._holder = holder or f"runner-{system_entropy(6).hex()}"
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """Ends `run` after the round that is being played."""
+        self._stop.set()
+
+    def run(self, *, until_idle: bool = False) -> None:
+        """Takes jobs, one after another; `until_idle` ends when there is none."""
+        store = Store.open(self._location)
+        jobs = Jobs(store.transactions)
+        try:
+            while not self._stop.is_set():
+                job = jobs.take(self._holder)
+                if job is not None:
+                    self._play(store, jobs, job)
+                elif until_idle:
+                    return
+                else:
+                    self._stop.wait(POLL_S)
+        finally:
+            store.close()
+
+    def _play(self, store: Store, jobs: Jobs, job: Job) -> None:
+        ended, lost = threading.Event(), threading.Event()
+        renewal = threading.Thread(target=self._renew, args=(jobs, job.run, ended, lost), daemon=True)
+        renewal.start()
+        log = _LOG.bind(run=job.run[:12], holder=self._holder)
+        try:
+            if store.run(job.run).state is RunState.RUNNING:
+                workers = job.workers if job.workers is not None else self._workers
+                runs.resume(job.run, workers=workers, store=self._location, progress=_Watch(self._stop, lost))
+        except _Stopped:
+            log.info("given back")
+            jobs.release(job.run, self._holder)
+        except TuttiError as error:
+            log.warning("failed", code=error.code.slug, detail=error.detail)
+            self._failed(store, job.run)
+            jobs.finish(job.run, self._holder, problem=error.code, detail=error.detail)
+        except BaseException:
+            # Our own fault: said to whoever asked for the run, and raised for whoever runs this process.
+            self._failed(store, job.run)
+            jobs.finish(job.run, self._holder, problem=ErrorCode.INTERNAL, detail="the runner met a fault of ours; see its log")
+            raise
+        else:
+            log.info("played", state=store.run(job.run).state.value)
+            jobs.finish(job.run, self._holder)
+        finally:
+            ended.set()
+            renewal.join()
+
+    def _renew(self, jobs: Jobs, run: str, ended: threading.Event, lost: threading.Event) -> None:
+        while not ended.wait(LEASE_S / 3):
+            if not jobs.renew(run, self._holder):
+                lost.set()
+                return
+
+    @staticmethod
+    def _failed(store: Store, run: str) -> None:
+        if store.run(run).state is RunState.RUNNING:
+            store.set_run_state(run, RunState.FAILED)
+
+
+def main() -> None:
+    """Runs a runner until it is told to stop."""
+    parser = argparse.ArgumentParser(prog="tutti.runner", description="Plays the runs that were asked for over REST.")
+    parser.add_argument("--store", default=".tutti", help="directory or database URL")
+    parser.add_argument("--workers", type=int, default=None, help="worker processes; one a core unless given")
+    parser.add_argument("--until-idle", action="store_true", help="end when no job is left")
+    arguments = parser.parse_args()
+    configure_logs()
+    runner = Runner(arguments.store, workers=arguments.workers)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        runner.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    runner.run(until_idle=arguments.until_idle)
+
+
+if __name__ == "__main__":
+    main()
