@@ -8,7 +8,7 @@ from rich.console import Console
 from contract.errors import ErrorCode, Problem, TuttiError
 from contract.task import TaskFormError
 from tutti import account
-from tutti.commands import db, inspect, ledger, models, plots, run, setup, tasks
+from tutti.commands import db, inspect, ledger, models, plots, run, setup, tasks, token
 
 app = typer.Typer(
     name="tutti",
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (run, inspect, models, plots, tasks, setup, db, ledger, account):
+for commands in (run, inspect, models, plots, tasks, setup, db, ledger, account, token):
     commands.register(app)
 
 

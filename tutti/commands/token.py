@@ -1,0 +1,92 @@
+"""`tutti token`: bearer tokens for the server. A token's text is printed once and kept nowhere."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from contract.errors import ErrorCode, TuttiError
+from server.tokens import Scope, Token, Tokens
+from tutti import stores
+from tutti.commands.options import JsonOption, StoreOption
+
+DAY_S = 86_400.0
+ScopeOption = Annotated[list[Scope], typer.Option("--scope", help="What the token may do; may be given several times.")]
+PopulationOption = Annotated[list[str] | None, typer.Option("--population", help="Limits the token to these populations.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    group = typer.Typer(help="Make, list and revoke the server's bearer tokens.", no_args_is_help=True)
+    group.command("create")(create)
+    group.command("list")(list_tokens)
+    group.command("revoke")(revoke)
+    app.add_typer(group, name="token")
+
+
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose token it is; the ledger names its id only.")],
+    scope: ScopeOption,
+    population: PopulationOption = None,
+    days: Annotated[float | None, typer.Option(min=0.01, help="Days after which it is not valid any more.")] = None,
+    store: StoreOption = ".tutti",
+    json_output: JsonOption = False,
+) -> None:
+    """Make a token and print it, this once. Example:
+
+        tutti token create alice --scope operator --scope viewer --days 90
+    """
+    with stores.opened(store) as (database, _):
+        fresh = Tokens(database.transactions).create(
+            name=_name(name), scopes=scope, populations=population or (), valid_s=None if days is None else days * DAY_S
+        )
+    if json_output:
+        typer.echo(json.dumps({**_row(fresh.token), "token": fresh.text}))
+    else:
+        typer.echo("keep it: it is shown this once, and the store has its hash only", err=True)
+        typer.echo(fresh.text)
+
+
+def list_tokens(store: StoreOption = ".tutti", json_output: JsonOption = False) -> None:
+    """List all tokens by id, without their texts."""
+    with stores.opened(store) as (database, _):
+        rows = [_row(token) for token in Tokens(database.transactions).all()]
+    if json_output:
+        typer.echo(json.dumps({"tokens": rows}))
+        return
+    table = Table(box=None, header_style="dim")
+    for column in ("id", "name", "scopes", "populations", "created", "revoked"):
+        table.add_column(column)
+    for row in rows:
+        cells = (", ".join(row["scopes"]), ", ".join(row["populations"]) or "all", row["created"], "yes" if row["revoked"] else "")
+        table.add_row(row["id"], row["name"], *cells)
+    Console(highlight=False).print(table if rows else "no tokens yet: make one with `tutti token create NAME --scope viewer`")
+
+
+def revoke(
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="As `tutti token list` shows it.")], store: StoreOption = ".tutti"
+) -> None:
+    """End a token at once."""
+    with stores.opened(store) as (database, _):
+        Tokens(database.transactions).revoke(token_id)
+    typer.echo(f"token {token_id} is revoked", err=True)
+
+
+def _name(name: str) -> str:
+    if not name.strip() or len(name) > 64:
+        raise TuttiError(ErrorCode.ARGUMENT_INVALID, f"NAME has 1 to 64 characters, not {len(name)}")
+    return name
+
+
+def _row(token: Token) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "name": token.name,
+        "scopes": sorted(scope.value for scope in token.scopes),
+        "populations": sorted(token.populations),
+        "created": token.created_at,
+        "expires_at": token.expires_at,
+        "revoked": token.revoked,
+    }
