@@ -19,7 +19,7 @@ from server.faults import FaultHook, FaultPoint, no_faults
 from server.keys import NoiseKey
 from server.mechanisms import Mechanism
 from server.pace import PaceSteering
-from server.recorder import RoundRecorder, charged_without_outcome, last_released_leaf, survivors_by_leaf
+from server.recorder import RoundRecorder, charged_without_outcome, floor_of, last_released_leaf, survivors_by_leaf
 from server.rounds import machine, outcome
 from server.rounds.states import (
     Abandoned,
@@ -67,7 +67,7 @@ class Orchestrator:
         self._model = store.model(run.id)
         history = store.rounds(run.id)
         self._interrupted = charged_without_outcome(history)
-        self._history = survivors_by_leaf(history, floor=run.spec.cohort.fewest_reports)
+        self._history = survivors_by_leaf(history, floor=floor_of(run.spec))
         self._noise = mechanism.noise(key.secret, released=last_released_leaf(history) + 1)
         self._recorder = RoundRecorder(store, run, mechanism)
         self._next_round, self._next_leaf, self._barren = run.next_round, run.next_leaf, 0
@@ -82,7 +82,11 @@ class Orchestrator:
     # -- the port of a simulated fleet -----------------------------------------------------------------------------------------
 
     def position(self) -> RoundPosition | None:
-        """The round now selecting (a new one is begun if the last is over), or None when the run is over."""
+        """The round now selecting (a new one is begun if the last is over), or None when the run is over.
+
+        Raises:
+          TuttiError: BUDGET_EXCEEDED before a round that does not fit; TOO_FEW_DEVICES after too many abandoned ones.
+        """
         if self._state is None or isinstance(self._state, Completed | Abandoned):
             if self._next_leaf >= self._spec.rounds:
                 return None
@@ -92,6 +96,7 @@ class Orchestrator:
                 raise TuttiError(
                     ErrorCode.TOO_FEW_DEVICES, f"{self._barren} rounds in a row were abandoned, the last for {reason}"
                 )
+            self._require_budget()
             self._begin()
         facts = self._facts()
         return RoundPosition(
@@ -105,6 +110,7 @@ class Orchestrator:
             max_participations=self._spec.cohort.max_participations,
             opened_s=self._opened_s,
             deadline_s=self._opened_s + self._spec.deadlines.selection_s,
+            roster_size=facts.report_goal if facts.secure else None,
         )
 
     def check_in(self, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -244,8 +250,18 @@ class Orchestrator:
             spec=self._spec, run=self._run.id, round_index=facts.index, leaf=facts.leaf, model_digest=self._model.digest
         )
 
+    def _require_budget(self) -> None:
+        """Pauses the run before a round that the budget does not allow: no device works for nothing, and a raised budget lets it go on."""
+        if self._interrupted is not None:
+            return
+        try:
+            self._recorder.check_budget(history=(*self._history, self._spec.cohort.fewest_reports))
+        except TuttiError:
+            self._store.set_run_state(self._run.id, RunState.PAUSED)
+            raise
+
     def _begin(self) -> None:
-        cohort = self._spec.cohort
+        cohort, secure = self._spec.cohort, self._spec.aggregation.secure
         index, leaf = self._next_round, self._next_leaf
         if self._interrupted is not None:
             index, leaf = self._interrupted.index, self._interrupted.leaf
@@ -256,6 +272,8 @@ class Orchestrator:
             report_goal=cohort.report_goal,
             cohort_target=max(cohort.report_goal, round(cohort.report_goal * cohort.over_selection)),
             minimum_reports=cohort.fewest_reports,
+            minimum_survivors=self._spec.minimum_survivors if secure else cohort.fewest_reports,
+            secure=secure,
             reporting_s=self._spec.deadlines.reporting_s,
         )
         self._opened_s, self._total, self._reveal, self._count, self._metrics = self._now_s, None, None, 0, {}
@@ -284,7 +302,13 @@ class Orchestrator:
                 return False
             return True
         self._faults(FaultPoint.BEFORE_CHARGE, facts.index)
-        self._recorder.charge(facts, history=(*self._history, facts.minimum_reports), sum_seal=seal)
+        try:
+            self._recorder.charge(facts, history=(*self._history, facts.minimum_survivors), sum_seal=seal)
+        except TuttiError as error:
+            if error.code is not ErrorCode.BUDGET_EXCEEDED:
+                raise
+            self._apply(Failed(AbandonReason.BUDGET_EXCEEDED))
+            return False
         self._apply(Charged())
         self._faults(FaultPoint.AFTER_CHARGE, facts.index)
         return True
@@ -319,7 +343,7 @@ class Orchestrator:
         self._interrupted = None
         self._recorder.abandon(facts, reason=state.reason, leaf_used=leaf_used)
         if leaf_used:
-            self._history = (*self._history, facts.minimum_reports)
+            self._history = (*self._history, facts.minimum_survivors)
         self._barren += 1
         self._next_round, self._next_leaf = facts.index + 1, facts.leaf + int(leaf_used)
 

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from contract.task import TaskSpec
 from privacy.ledger import entries
+from server.budgets import BudgetGuard
 from server.mechanisms import Mechanism
 from server.rounds.outcome import NextModel
 from server.rounds.states import AbandonReason, RoundFacts
@@ -17,15 +19,30 @@ class RoundRecorder:
 
     def __init__(self, store: Store, run: Run, mechanism: Mechanism) -> None:
         self._store, self._run, self._mechanism = store, run, mechanism
+        self._budget = BudgetGuard(store.ledger, population=run.spec.population, run=run.id)
+
+    def check_budget(self, *, history: Sequence[int]) -> None:
+        """Whether the population's budget allows one more round; `history` ends with the fewest contributions that it may have.
+
+        Raises:
+          TuttiError: BUDGET_EXCEEDED if the worst case of the round does not fit.
+        """
+        for event in self._mechanism.events(history).values():
+            self._budget.check_round(event)
 
     def charge(self, facts: RoundFacts, *, history: Sequence[int], sum_seal: str | None) -> None:
-        """Commits the worst case; `history` ends with the fewest contributions that this round may have."""
+        """Commits the worst case; `history` ends with the fewest contributions that this round may have.
+
+        Raises:
+          TuttiError: BUDGET_EXCEEDED if it does not fit.
+        """
+        self.check_budget(history=history)
         entry = entries.round_charged(
             population=self._run.spec.population,
             run=self._run.id,
             round_index=facts.index,
             leaf=facts.leaf,
-            floor=facts.minimum_reports,
+            floor=facts.minimum_survivors,
             **self._mechanism.events(history),
         )
         self._store.charge(run=self._run.id, round_index=facts.index, leaf=facts.leaf, entry=entry, sum_seal=sum_seal)
@@ -92,6 +109,11 @@ def charged_without_outcome(history: Sequence[Round]) -> Round | None:
 def last_released_leaf(history: Sequence[Round]) -> int:
     """The last leaf whose release is committed, -1 if there is none."""
     return max((row.leaf for row in history if row.state == "committed"), default=-1)
+
+
+def floor_of(spec: TaskSpec) -> int:
+    """The fewest contributions that a completed round of this task has."""
+    return spec.minimum_survivors if spec.aggregation.secure else spec.cohort.fewest_reports
 
 
 def survivors_by_leaf(history: Sequence[Round], *, floor: int) -> tuple[int, ...]:

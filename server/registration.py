@@ -14,6 +14,7 @@ from contract import canonical
 from contract.entropy import Entropy, system_entropy
 from contract.task import TaskSpec
 from privacy.ledger import entries
+from server.budgets import BudgetGuard
 from server.keys import KeyDirectory, NoiseKey, fresh_key, seeded_key
 from server.store import blobs
 from server.store.store import Store, parameters_digest
@@ -62,8 +63,13 @@ def register(
     Args:
       not_covered: accesses to private data that the sums do not cover, in plain words; they come first in every report.
       start: float32, shape (d,), the starting parameters.
+
+    Raises:
+      TuttiError: BUDGET_EXCEEDED if the population's budget has no room for all its rounds.
     """
     spec = prepared.spec
+    planned = prepared.mechanism.event(spec.rounds)
+    BudgetGuard(store.ledger, population=spec.population).check_run(planned)
     run, ordinal = store.next_run_id(spec)
     key = fresh_key(entropy) if settings.noise_seed is None else seeded_key(settings.noise_seed, run)
     keys.create(run, key)
@@ -73,7 +79,7 @@ def register(
         task=_task(spec),
         task_digest=spec.digest,
         code_digest=code_digest(),
-        planned=prepared.mechanism.event(spec.rounds),
+        planned=planned,
         seeded=seeded(settings),
         facts={
             "unit": "device",

@@ -8,7 +8,7 @@ from rich.console import Console
 from contract.errors import ErrorCode, Problem, TuttiError
 from contract.task import TaskFormError
 from tutti import account
-from tutti.commands import db, inspect, ledger, models, plots, run, setup, tasks, token
+from tutti.commands import cost, db, inspect, ledger, models, plots, run, setup, tasks, token
 
 app = typer.Typer(
     name="tutti",
