@@ -4,6 +4,7 @@ Canonical JSON, so that its digest can be bound into signatures and entries. A d
 understand, and one with an output that is not aggregated (the egress rule).
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any, cast
@@ -32,6 +33,19 @@ class Plan:
     model_digest: str
     encoding: dict[str, Json]
     outputs: tuple[Output, ...]
+
+
+def rotation_seed(plan: Plan) -> bytes:
+    """32 public bytes that all devices of a round, and the server, derive alike: the seed of the round's rotation.
+
+    They depend on the run and the round alone, so they are drawn independently of every update.
+
+    >>> plan = Plan(task={}, run="r", round_index=1, leaf=0, model_digest="", encoding={}, outputs=())
+    >>> len(rotation_seed(plan))
+    32
+    """
+    facts: dict[str, Json] = {"purpose": "tutti rotation", "run": plan.run, "round_index": plan.round_index}
+    return hashlib.sha256(canonical.encode(facts)).digest()
 
 
 def encode(plan: Plan) -> bytes:

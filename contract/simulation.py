@@ -27,6 +27,8 @@ class RoundPosition:
     max_participations: int | None
     opened_s: float
     deadline_s: float
+    roster_size: int | None = None
+    """Secure only: over-selection ends at the roster, the first so many devices that advertise keys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

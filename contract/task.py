@@ -114,6 +114,17 @@ class AdaptiveClipSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FederatedMetricsSpec:
+    """Distributed only: counts that devices report inside the same secure sum, as one clipped and noised vector of their own."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    clip_norm: Positive = 64.0
+    """Largest L2 norm of a device's counts."""
+    noise_multiplier: Nonnegative | None = None
+    """Four times the update's unless given, so that the metrics take a seventeenth of the rho."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PrivacySpec:
     """The mechanism and its noise, either as a multiplier or as a target epsilon from which it is calibrated."""
 
@@ -138,6 +149,8 @@ class PrivacySpec:
     """For the group-privacy line of the report."""
     beta: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Distributed only: probability with which stochastic rounding is redrawn, e^-0.5 unless given."""
+    metrics: FederatedMetricsSpec | None = None
+    """Distributed only: report federated metrics inside the sum."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +191,12 @@ class TaskSpec:
     server: ServerSpec = field(default_factory=ServerSpec)
     privacy: PrivacySpec = field(default_factory=PrivacySpec)
     aggregation: AggregationSpec = field(default_factory=AggregationSpec)
+
+    @property
+    def minimum_survivors(self) -> int:
+        """Secure only: the fewest masked inputs with which a round goes on; nine tenths of the fewest reports unless given."""
+        given = self.aggregation.minimum_survivors
+        return given if given is not None else max(1, -(-9 * self.cohort.fewest_reports // 10))
 
     @property
     def digest(self) -> str:

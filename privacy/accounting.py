@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from privacy import curves, sampled, zcdp
-from privacy.events import Adjacency, Event, GaussianEvent, Unit
+from privacy.events import Adjacency, Event, GaussianEvent, Unit, simple
 
 GENERIC = "generic"
 EXACT = "exact"
@@ -63,7 +63,7 @@ def price(events: Event | Sequence[Event], delta: float, *, pld: bool = False) -
     >>> round(found.rho, 6), round(found.epsilons["generic"], 4), round(found.epsilon, 3), found.conversion
     (0.806122, 8.8985, 8.526, 'exact')
     """
-    several = tuple(events) if isinstance(events, Sequence) else (events,)
+    several = simple(events if isinstance(events, Sequence) else (events,))
     if not several:
         raise ValueError("nothing was released: there is no price of no event")
     if not 0 < delta < 1:

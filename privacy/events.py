@@ -9,7 +9,7 @@ Conventions: `noise_multiplier` is the standard deviation of the noise over the 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
@@ -180,10 +180,35 @@ class UnboundedEvent:
     adjacency: Adjacency = Adjacency.ZERO_OUT
 
 
-MatrixEvent: TypeAlias = BandedEvent | BltEvent
-Event: TypeAlias = TreeEvent | GaussianEvent | BandedEvent | BltEvent | DistributedEvent | AdaptiveClipEvent | UnboundedEvent
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposedEvent:
+    """Several accesses in the same rounds, such as an update and the metrics beside it: they cost what their parts cost together."""
 
-_KINDS: Mapping[str, type[Event]] = MappingProxyType(
+    kind: ClassVar[str] = "composed"
+    parts: tuple["SimpleEvent", ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts or len({(part.unit, part.adjacency) for part in self.parts}) > 1:
+            raise ValueError("a composition needs parts of one unit under one relation")
+
+    @property
+    def unit(self) -> Unit:
+        """That of its parts."""
+        return self.parts[0].unit
+
+    @property
+    def adjacency(self) -> Adjacency:
+        """That of its parts."""
+        return self.parts[0].adjacency
+
+
+MatrixEvent: TypeAlias = BandedEvent | BltEvent
+SimpleEvent: TypeAlias = (
+    TreeEvent | GaussianEvent | BandedEvent | BltEvent | DistributedEvent | AdaptiveClipEvent | UnboundedEvent
+)
+Event: TypeAlias = SimpleEvent | ComposedEvent
+
+_KINDS: Mapping[str, type[SimpleEvent]] = MappingProxyType(
     {
         kind.kind: kind
         for kind in (TreeEvent, GaussianEvent, BandedEvent, BltEvent, DistributedEvent, AdaptiveClipEvent, UnboundedEvent)
@@ -205,6 +230,8 @@ def to_json(event: Event) -> dict[str, Json]:
     >>> to_json(UnboundedEvent(reason="no noise"))["kind"]
     'unbounded'
     """
+    if isinstance(event, ComposedEvent):
+        return {"kind": event.kind, "parts": [to_json(part) for part in event.parts]}
     body = cast(dict[str, Json], plain(event))
     if isinstance(event, AdaptiveClipEvent):
         body["release"] = to_json(event.release)
@@ -221,6 +248,8 @@ def from_json(mapping: Mapping[str, Any]) -> Event:
     >>> from_json(to_json(event)) == event
     True
     """
+    if mapping.get("kind") == ComposedEvent.kind:
+        return ComposedEvent(parts=simple(from_json(part) for part in cast(list[Mapping[str, Any]], mapping["parts"])))
     kind = _KINDS.get(str(mapping.get("kind")))
     if kind is None:
         raise ValueError(f"unknown kind of event: {mapping.get('kind')!r}")
@@ -232,6 +261,19 @@ def from_json(mapping: Mapping[str, Any]) -> Event:
         return kind(**{name: _value(name, mapping[name]) for name in given})
     except TypeError as error:
         raise ValueError(f"incomplete {kind.kind} event: {error}") from None
+
+
+def simple(events: Iterable[Event]) -> tuple[SimpleEvent, ...]:
+    """The events with every composition taken apart.
+
+    >>> part = UnboundedEvent(reason="no noise")
+    >>> simple([ComposedEvent(parts=(part, part)), part]) == (part, part, part)
+    True
+    """
+    found: list[SimpleEvent] = []
+    for event in events:
+        found += event.parts if isinstance(event, ComposedEvent) else (event,)
+    return tuple(found)
 
 
 def _value(name: str, value: Any) -> Any:

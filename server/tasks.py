@@ -11,11 +11,14 @@ from pathlib import Path
 from contract import plan, task
 from contract.errors import Problem
 from contract.task import CENTRAL_MECHANISMS, DISTRIBUTED_MECHANISMS, TaskFormError, TaskSpec
-from privacy import accounting, central
+from privacy import accounting, central, events
+from server.distributed_mechanism import DistributedMechanism, distributed_mechanism
 from server.mechanisms import CentralMechanism
 from trainer import Model, ServerOptimizer, server_optimizer
 from trainer.models import registry
 from trainer.vocabulary import Vocabulary
+
+SELECTION_METRICS = ("examples", "targets", "accuracy/targets")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +27,7 @@ class PreparedTask:
 
     spec: TaskSpec
     model: Model = field(repr=False)
-    mechanism: CentralMechanism
+    mechanism: CentralMechanism | DistributedMechanism
     optimizer: ServerOptimizer = field(repr=False)
 
 
@@ -39,16 +42,33 @@ def prepare(spec: TaskSpec, vocabulary: Vocabulary | None = None) -> PreparedTas
     """
     refuse(spec)
     model = _model(spec, vocabulary)
-    spec = calibrated(spec)
-    outputs = (plan.Output(name="delta", length=model.num_parameters, aggregated=True),)
+    spec = calibrated(spec, dimension=model.num_parameters)
     return PreparedTask(
         spec=spec,
         model=model,
-        mechanism=CentralMechanism(
-            plan=_central_plan(spec, model.num_parameters), report_goal=spec.cohort.report_goal, outputs=outputs
-        ),
+        mechanism=_mechanism(spec, model.num_parameters),
         optimizer=server_optimizer(spec.server.optimizer, spec.server.learning_rate, spec.server.momentum),
     )
+
+
+def _mechanism(spec: TaskSpec, dimension: int) -> CentralMechanism | DistributedMechanism:
+    try:
+        if spec.aggregation.secure:
+            return distributed_mechanism(spec, dimension=dimension, metric_names=metric_names(spec))
+        outputs = (plan.Output(name="delta", length=dimension, aggregated=True),)
+        chosen = _central_plan(spec, dimension)
+    except ValueError as error:
+        raise TaskFormError((Problem("privacy", str(error), "Correct the value that is named."),)) from None
+    return CentralMechanism(plan=chosen, report_goal=spec.cohort.report_goal, outputs=outputs)
+
+
+def metric_names(spec: TaskSpec) -> tuple[str, ...]:
+    """The counts that devices of a task report inside the secure sum; `x/y` is the part of count y for which x holds."""
+    if spec.model.name.startswith("next_word"):
+        return ("examples", "targets", "top1/targets")
+    if spec.model.name == "text_selection":
+        return SELECTION_METRICS
+    return ("examples", "targets", "accuracy/targets")
 
 
 def refuse(spec: TaskSpec) -> None:
@@ -67,22 +87,22 @@ def problems(spec: TaskSpec) -> list[Problem]:
     return [*_model_problems(spec), *_cohort_problems(spec), *_privacy_problems(spec), *_aggregation_problems(spec)]
 
 
-def calibrated(spec: TaskSpec) -> TaskSpec:
-    """`spec` with the noise multiplier that meets its target epsilon, if it names one."""
+def calibrated(spec: TaskSpec, *, dimension: int | None = None) -> TaskSpec:
+    """`spec` with the noise multiplier that meets its target epsilon, if it names one; `dimension` is the model's unless given."""
     privacy = spec.privacy
-    if privacy.epsilon is None or privacy.mechanism not in CENTRAL_MECHANISMS:
+    if privacy.epsilon is None or privacy.mechanism == "none":
         return spec
-    multiplier = least_noise(
-        lambda noise_multiplier: (
-            accounting.price(
-                _central_plan(task.replace(spec, privacy={"noise_multiplier": noise_multiplier, "epsilon": None}), 1).event(
-                    spec.rounds
-                ),
-                privacy.delta or 0.0,
-            ).epsilon
-        ),
-        target=privacy.epsilon,
-    )
+    if spec.aggregation.secure:
+        dimension = _model(spec, None).num_parameters if dimension is None else dimension
+    else:
+        dimension = 1  # the grid is so fine that its inflation is in the multiplier, whatever the dimension
+
+    def epsilon_of(noise_multiplier: float) -> float:
+        tried = task.replace(spec, privacy={"noise_multiplier": noise_multiplier, "epsilon": None})
+        event = events.from_json(_mechanism(tried, dimension).event(spec.rounds))
+        return accounting.price(event, privacy.delta or 0.0).epsilon
+
+    multiplier = least_noise(epsilon_of, target=privacy.epsilon)
     return task.replace(spec, privacy={"noise_multiplier": multiplier, "epsilon": None})
 
 
@@ -221,6 +241,22 @@ def _aggregation_problems(spec: TaskSpec) -> list[Problem]:
                 "privacy.mechanism",
                 f"{spec.privacy.mechanism} is noised by the server, not on the devices of a secure round",
                 "Use ddg, skellam or none with secure aggregation.",
+            )
+        )
+    if spec.privacy.metrics is not None and not spec.aggregation.secure:
+        found.append(
+            Problem(
+                "privacy.metrics",
+                "federated metrics leave a device only inside a secure sum",
+                "Set aggregation: {secure: true}, or remove it.",
+            )
+        )
+    if spec.aggregation.secure and spec.minimum_survivors > spec.cohort.fewest_reports:
+        found.append(
+            Problem(
+                "aggregation.minimum_survivors",
+                f"{spec.minimum_survivors} survivors cannot come out of a roster of {spec.cohort.fewest_reports}",
+                "Lower it, or raise cohort.minimum_reports.",
             )
         )
     if spec.aggregation.ideal and not spec.aggregation.secure:

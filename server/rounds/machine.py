@@ -161,8 +161,9 @@ def _collecting(state: Collecting, event: Event) -> Step:
 
 
 def _close_collection(state: Collecting) -> Step:
-    if state.reported < state.facts.minimum_reports:
-        return _abandon(state.facts, AbandonReason.TOO_FEW_REPORTS)
+    if state.reported < state.facts.minimum_survivors:
+        secure = state.facts.secure
+        return _abandon(state.facts, AbandonReason.TOO_FEW_SURVIVORS if secure else AbandonReason.TOO_FEW_REPORTS)
     return Aggregating(facts=state.facts, reported=state.reported), (CommitCharge(),)
 
 

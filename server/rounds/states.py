@@ -25,7 +25,11 @@ class AbandonReason(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundFacts:
-    """What does not change during a round. `cohort_target` is the goal with over-selection."""
+    """What does not change during a round. `cohort_target` is the goal with over-selection.
+
+    `minimum_reports` is the fewest devices with which a cohort (under SecAgg: a roster) goes to work, `minimum_survivors` the fewest
+    reports with which the round goes on; they differ under SecAgg only.
+    """
 
     index: int
     leaf: int
@@ -33,7 +37,9 @@ class RoundFacts:
     report_goal: int
     cohort_target: int
     minimum_reports: int
+    minimum_survivors: int
     reporting_s: float
+    secure: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

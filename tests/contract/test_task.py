@@ -28,7 +28,7 @@ rounds: 300
 
 # A key that is added to the form with a default changes this digest, and with it the ids of runs to come. Then, and only
 # then, put the new value here, with a CHANGELOG line under Protocol.
-EXAMPLE_DIGEST = "7a315929a5b660097eced9a9f5c3f08ac77571ad6d9f7fdbd212567f2c10084e"
+EXAMPLE_DIGEST = "d19629ab3ea96e172fa3281eadcdf42bb63c1ba31cc9708f2dc57d528d424656"
 
 
 def _with(path: str, value: Any) -> dict[str, Any]:
