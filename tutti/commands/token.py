@@ -34,10 +34,7 @@ def create(
     store: StoreOption = ".tutti",
     json_output: JsonOption = False,
 ) -> None:
-    """Make a token and print it, this once. Example:
-
-        tutti token create alice --scope operator --scope viewer --days 90
-    """
+    """Make a token and print it, this once, such as `tutti token create alice --scope operator --scope viewer --days 90`."""
     with stores.opened(store) as (database, _):
         fresh = Tokens(database.transactions).create(
             name=_name(name), scopes=scope, populations=population or (), valid_s=None if days is None else days * DAY_S
@@ -60,13 +57,19 @@ def list_tokens(store: StoreOption = ".tutti", json_output: JsonOption = False) 
     for column in ("id", "name", "scopes", "populations", "created", "revoked"):
         table.add_column(column)
     for row in rows:
-        cells = (", ".join(row["scopes"]), ", ".join(row["populations"]) or "all", row["created"], "yes" if row["revoked"] else "")
+        cells = (
+            ", ".join(row["scopes"]),
+            ", ".join(row["populations"]) or "all",
+            row["created"],
+            "yes" if row["revoked"] else "",
+        )
         table.add_row(row["id"], row["name"], *cells)
     Console(highlight=False).print(table if rows else "no tokens yet: make one with `tutti token create NAME --scope viewer`")
 
 
 def revoke(
-    token_id: Annotated[str, typer.Argument(metavar="ID", help="As `tutti token list` shows it.")], store: StoreOption = ".tutti"
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="As `tutti token list` shows it.")],
+    store: StoreOption = ".tutti",
 ) -> None:
     """End a token at once."""
     with stores.opened(store) as (database, _):
