@@ -85,7 +85,7 @@ class Parameters:
     Args:
       roster_size: n, most devices on the roster.
       minimum_roster: fewest devices with which keys are shared.
-      minimum_survivors: fewest masked inputs with which any device unmasks.
+      minimum_survivors: fewest masked inputs with which any device unmasks; each also wants the threshold of neighbours.
       degree, threshold: k and t for a roster of n; n - 1 is the complete graph.
       corrupt_fraction: g, devices that may collude with the server.
       drop_fraction: q, devices that may leave.
@@ -226,18 +226,12 @@ def _refuse_overflow(vector: Vector, roster_size: int) -> None:
 
 def _refuse_floor(chosen: Parameters) -> None:
     smallest, floor = chosen.minimum_roster, chosen.minimum_survivors
-    fewest = max(
-        chosen.topology(chosen.roster_size).threshold + 1,
-        chosen.topology(smallest).threshold + 1,
-        thresholds.count(chosen.corrupt_fraction, chosen.roster_size) + 2,
-    )
+    fewest = thresholds.count(chosen.corrupt_fraction, chosen.roster_size) + 2
     if floor > smallest:
         raise Infeasible(f"{floor} survivors cannot come out of a roster of {smallest}", {"minimum_survivors": smallest})
     if floor < fewest:
-        raise Infeasible(
-            f"{floor} survivors are too few: each needs the threshold of neighbours, and two of them must be honest",
-            {"minimum_survivors": fewest} if fewest <= smallest else {},
-        )
+        nearest: dict[str, int | float] = {"minimum_survivors": fewest} if fewest <= smallest else {}
+        raise Infeasible(f"{floor} survivors are too few: two of them must be honest", nearest)
 
 
 def _shape(smallest: int, largest: int, corrupt_fraction: float, drop_fraction: float) -> tuple[int, int]:
