@@ -4,7 +4,6 @@ One round sums one vector of integers that is cut into named vectors: `delta`, a
 metrics. Each has an encoder, a clip norm, noise and a claim of its own; what a round costs is their composition.
 """
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,9 +66,9 @@ class DistributedMechanism:
         zero = np.zeros(self.sum_length, dtype=np.int64)
         return LeafNoise(lambda: zero, next_leaf=released)
 
-    def decode(self, total: NDArray[np.int64], *, count: int, leaf: int) -> tuple[NDArray[np.float64], dict[str, float]]:
+    def decode(self, total: NDArray[np.int64], *, count: int, seed: bytes) -> tuple[NDArray[np.float64], dict[str, float]]:
         """The noised sum of updates and the federated metrics: counts over all survivors, never below 0."""
-        seed, found, start = rotation_seed(leaf), dict[str, NDArray[np.float64]](), 0
+        found, start = dict[str, NDArray[np.float64]](), 0
         for name, chosen in self.vectors:
             stop = start + chosen.padded_dimension
             found[name] = chosen.decode(total[start:stop], count, seed)
@@ -95,7 +94,6 @@ class DistributedMechanism:
                     "kind": "distributed-vectors",
                     "vectors": vectors,
                     "metric_names": list(self.metric_names),
-                    "rotation_seed": rotation_seed(leaf).hex(),
                 },
                 outputs=tuple(
                     plans.Output(name=name, length=chosen.padded_dimension, aggregated=True) for name, chosen in self.vectors
@@ -106,11 +104,6 @@ class DistributedMechanism:
     def _composed(self, history: Sequence[int], corrupt: int) -> dict[str, Json]:
         parts = [chosen.event(tuple(history), corrupt) for _, chosen in self.vectors]
         return events.to_json(parts[0] if len(parts) == 1 else events.ComposedEvent(parts=tuple(parts)))
-
-
-def rotation_seed(leaf: int) -> bytes:
-    """32 public bytes for the signs and the permutation of one release; no update can have been chosen to suit them by accident."""
-    return hashlib.sha256(f"tutti rotation {leaf}".encode()).digest()
 
 
 def federated(counts: Mapping[str, float]) -> dict[str, float]:

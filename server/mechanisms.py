@@ -43,8 +43,11 @@ class Mechanism(Protocol):
         """The server's noise from leaf `released` on."""
         ...
 
-    def decode(self, total: NDArray[np.int64], *, count: int, leaf: int) -> tuple[NDArray[np.float64], dict[str, float]]:
-        """The noised sum of updates, float64 of shape (d,), and federated metrics that were in the same sums."""
+    def decode(self, total: NDArray[np.int64], *, count: int, seed: bytes) -> tuple[NDArray[np.float64], dict[str, float]]:
+        """The noised sum of updates, float64 of shape (d,), and federated metrics that were in the same sums.
+
+        `seed` is the round's public rotation seed (contract.plan).
+        """
         ...
 
     def denominator(self, count: int) -> float:
@@ -108,9 +111,9 @@ class CentralMechanism:
         """One claim, which does not depend on who came."""
         return {"event": self.event(len(history))}
 
-    def decode(self, total: NDArray[np.int64], *, count: int, leaf: int) -> tuple[NDArray[np.float64], dict[str, float]]:
+    def decode(self, total: NDArray[np.int64], *, count: int, seed: bytes) -> tuple[NDArray[np.float64], dict[str, float]]:
         """Grid units to the units of the parameters; no metrics leave the devices."""
-        del count, leaf
+        del count, seed
         return self.plan.grid.decode(total), {}
 
     def denominator(self, count: int) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contract import plan
 from contract.errors import ErrorCode, TuttiError
 from contract.messages import RetryWindow
 from contract.simulation import Contribution, RoundPosition, RoundWork, SealedContribution
@@ -317,7 +318,8 @@ class Orchestrator:
         index, leaf = state.facts.index, state.facts.leaf
         noised = total + self._noise.through(leaf)
         self._faults(FaultPoint.AFTER_NOISE, index)
-        summed, federated = self._mechanism.decode(noised, count=self._count, leaf=leaf)
+        seed = plan.rotation_seed(plan.decode(self.plan_bytes()))
+        summed, federated = self._mechanism.decode(noised, count=self._count, seed=seed)
         following = outcome.apply_update(
             summed=summed,
             denominator=self._mechanism.denominator(self._count),
