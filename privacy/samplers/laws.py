@@ -125,7 +125,7 @@ def skellam(deviation: float) -> Sampler:
     _check(deviation)
     if deviation > SKELLAM_LARGEST:
         raise ValueError(f"Skellam noise is drawn up to a deviation of {SKELLAM_LARGEST:g}, not {deviation}")
-    variance = Fraction(deviation) ** 2
+    variance = Fraction(deviation * deviation)  # the float nearest to the variance is the variance
     masses = bessel.masses(variance, reach=_skellam_reach(float(variance)))
     if deviation >= SKELLAM_WIDE_FROM:
         return Wide(bessel.Skellam(deviation=deviation, masses=masses))

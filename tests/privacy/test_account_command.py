@@ -96,6 +96,7 @@ def test_the_colluding_claim_is_dearer_and_the_floor_sizes_the_noise():
     assert floor["epsilon"] < floor["colluding"]["epsilon"] < plain["epsilon"]
 
 
+@pytest.mark.slow
 def test_dp_sgd_statement():
     common = ["gaussian", "--noise-multiplier", "1.1", "--delta", "1e-5"]
     sampled = account(*common, "--rounds", "6000", "--sampling-rate", "0.0025", "--devices-per-person", "2")
