@@ -3,14 +3,15 @@
 A plan is refused, never mended: a device that does not understand what it is told stays at home.
 """
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, get_args
+from typing import get_args
 
-from client_sim.encoding import Encoder, encoder_of
+from client_sim.encoding import DistributedEncoder, Encoder, GridEncoder, encoder_of
 from contract import plan
 from contract.messages import Request, TaskAssignment
+from privacy.distributed import DistributedPlan
 
 
 class Refusal(Enum):
@@ -23,6 +24,7 @@ class Refusal(Enum):
     WRONG_MODEL = "wrong-model"
     WRONG_RUN = "wrong-run"
     BELOW_OWN_FLOOR = "below-own-floor"
+    TOO_LITTLE_NOISE = "too-little-noise"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +35,14 @@ class DevicePolicy:
       minimum_separation: fewest releases between two participations that it agrees to.
       trustworthiness_s: youngest record that it trusts.
       largest_clip_norm: largest influence on a sum that it agrees to.
+      least_noise_multiplier: under secure aggregation, the least noise of the sum in units of the clip norm.
       most_bytes: largest model it fetches.
     """
 
     minimum_separation: int = 0
     trustworthiness_s: float = 0.0
     largest_clip_norm: float = float("inf")
+    least_noise_multiplier: float = 0.0
     most_bytes: int = 1 << 30
 
 
@@ -58,14 +62,14 @@ def check_plan(assignment: TaskAssignment, *, run: str, leaf: int, policy: Devic
     """
     try:
         decoded = plan.decode(assignment.plan)
-        encoder = encoder_of(decoded.encoding)
-    except (ValueError, OverflowError, RecursionError):
+        encoder = encoder_of(decoded)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return Refusal.NOT_UNDERSTOOD
     refusal = (
         _outputs_fault(decoded, encoder)
         or _model_fault(assignment, decoded, encoder, policy)
         or (Refusal.WRONG_RUN if (decoded.run, decoded.leaf) != (run, leaf) else None)
-        or (Refusal.BELOW_OWN_FLOOR if _clip_norm(decoded.encoding) > policy.largest_clip_norm else None)
+        or _floor_fault(encoder, policy)
     )
     return refusal or CheckedPlan(decoded, encoder)
 
@@ -84,17 +88,43 @@ def _outputs_fault(decoded: plan.Plan, encoder: Encoder) -> Refusal | None:
         return Refusal.NOT_AGGREGATED
     if [output.name for output in decoded.outputs] != ["delta"]:
         return Refusal.UNKNOWN_OUTPUT
-    return None if decoded.outputs[0].length == encoder.dimension else Refusal.WRONG_LENGTH
+    return None if decoded.outputs[0].length == encoder.encoded_dimension else Refusal.WRONG_LENGTH
 
 
 def _model_fault(assignment: TaskAssignment, decoded: plan.Plan, encoder: Encoder, policy: DevicePolicy) -> Refusal | None:
     model = assignment.model
     if model.num_bytes != 4 * encoder.dimension:
         return Refusal.WRONG_LENGTH
-    if model.num_bytes > policy.most_bytes:
+    if max(model.num_bytes, 4 * encoder.encoded_dimension) > policy.most_bytes:
         return Refusal.BELOW_OWN_FLOOR
     return None if model.sha256 == decoded.model_digest else Refusal.WRONG_MODEL
 
 
-def _clip_norm(encoding: Mapping[str, Any]) -> float:
-    return float(encoding["clip_norm"])
+def _floor_fault(encoder: Encoder, policy: DevicePolicy) -> Refusal | None:
+    match encoder:
+        case GridEncoder(grid):
+            return Refusal.BELOW_OWN_FLOOR if not grid.clip_norm <= policy.largest_clip_norm else None
+        case DistributedEncoder(distributed):
+            if not distributed.clip_norm <= policy.largest_clip_norm:
+                return Refusal.BELOW_OWN_FLOOR
+            if not distributed.noise_multiplier >= policy.least_noise_multiplier:
+                return Refusal.BELOW_OWN_FLOOR
+            return None if noise_suffices(distributed) else Refusal.TOO_LITTLE_NOISE
+        case _:
+            return Refusal.NOT_UNDERSTOOD
+
+
+def noise_suffices(distributed: DistributedPlan) -> bool:
+    """Whether one device's noise is what the fewest honest survivors need: sigma_loc >= s z c / sqrt(u_min - floor(g n)).
+
+    The device computes it again: a server that states less than it promises is refused. Source: NUMBERS.md section 3.
+
+    >>> from privacy import ddg
+    >>> noise_suffices(ddg.plan(dimension=8, clip_norm=1.0, noise_multiplier=1.0, devices=10, bits=16, minimum_survivors=8))
+    True
+    """
+    honest = distributed.minimum_survivors - distributed.corrupt
+    if honest < 1:
+        return False
+    needed = distributed.scale * distributed.noise_multiplier * distributed.clip_norm / math.sqrt(honest)
+    return distributed.local_sigma >= needed * (1 - 1e-9)

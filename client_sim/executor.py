@@ -31,7 +31,7 @@ class Updates:
     """The exact sum of the encoded updates of a job, and what each device measured.
 
     Args:
-      total: int64, shape (d,).
+      total: int64, of the length of an encoded update.
       count: how many updates are in it.
       metrics: name -> float64 of shape (n,), in the order of the job's devices: the simulator's oracle, not the protocol's.
       norms_squared: int64, shape (n,): squared integer L2 norm of each encoded update.

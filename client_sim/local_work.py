@@ -12,7 +12,6 @@ from client_sim import filters
 from client_sim.data.loader import Loader
 from client_sim.encoding import Encoder, encoder_of
 from client_sim.executor import Job, Updates
-from client_sim.filters import FilterRules
 from contract import plan
 from contract.entropy import Entropy, system_entropy
 from contract.errors import ErrorCode, TuttiError
@@ -32,14 +31,14 @@ class WorkSetup:
 
     Args:
       model_options: as the registry takes them.
-      filters: what a device leaves out and masks before it learns; None takes the examples as they are.
+      locale: of the devices' language, for the filters (`client_sim.filters.rules_for`).
     """
 
     loader: Loader = field(repr=False)
     model: str
     model_options: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
     training: TrainingSpec
-    filters: FilterRules | None = None
+    locale: str = "en"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +57,7 @@ class LocalWork:
 
     def __init__(self, setup: WorkSetup) -> None:
         self._loader = setup.loader
-        self._filters = setup.filters
+        self._filters = filters.rules_for(setup.model, locale=setup.locale)
         self._model = registry.get(setup.model, **setup.model_options)
         training = setup.training
         self._trainer = LocalTrainer(
@@ -72,14 +71,14 @@ class LocalWork:
     def updates(self, job: Job) -> Iterator[EncodedUpdate]:
         """The encoded update of each device of `job`, in its order, computed while it is asked for.
 
-        Guarantee: every vector is within the plan's norm bound, whatever the examples were.
+        Guarantee: every vector is one that the plan's encoder says may be summed, whatever the examples were.
 
         Raises:
           ValueError: for a plan that this device does not understand.
           TuttiError: DATA_INVALID for examples that the model cannot take.
         """
         decoded = plan.decode(job.plan)
-        encoder = encoder_of(decoded.encoding)
+        encoder = encoder_of(decoded)
         for first in range(0, len(job.devices), BLOCK_DEVICES):
             devices: list[int] = job.devices[first : first + BLOCK_DEVICES].tolist()
             prepared = [self._examples(device) for device in devices]
@@ -105,7 +104,7 @@ class LocalWork:
 
 
 def add_up(work: LocalWork, job: Job, total: npt.NDArray[np.int64]) -> Updates:
-    """Overwrites `total`, int64 of shape (d,), with the exact sum of the job's updates.
+    """Overwrites `total`, int64 of the encoded length, with the exact sum of the job's updates.
 
     Raises:
       ValueError: as `LocalWork.updates`, or for a `total` of another length.
@@ -148,7 +147,7 @@ def _encode(
     # A device whose training ran away contributes nothing, as if its update had been clipped to 0; the sum stays defined.
     vector = encoder.encode(np.zeros_like(delta) if diverged else delta, entropy)
     norm_squared = squared_norm(vector)
-    if norm_squared > encoder.norm_bound_squared or vector.shape != delta.shape:
-        raise ValueError(f"the update of device {device} left the grid's norm: a fault of the encoder")
+    if not encoder.may_be_summed(vector, norm_squared):
+        raise ValueError(f"the update of device {device} left its bounds: a fault of the encoder")
     clean = {name: value if np.isfinite(value) else 0.0 for name, value in metrics.items()}
     return EncodedUpdate(device, vector, norm_squared, clean, diverged)

@@ -11,11 +11,12 @@ from contract.errors import ErrorCode
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Use these files: parameters float32 of shape (d,), and this worker's own sum, int64 of shape (d,)."""
+    """Use these files: parameters float32 of shape (d,), and this worker's own sum, int64 of the encoded length."""
 
     parameters_path: str
     total_path: str
     dimension: int
+    encoded_dimension: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,9 +31,9 @@ def serve(connection: Connection) -> None:
     while True:
         order: Order = connection.recv()
         match order:
-            case Attach(parameters_path, total_path, dimension):
+            case Attach(parameters_path, total_path, dimension, encoded_dimension):
                 parameters = SharedArray.attach(Path(parameters_path), (dimension,), np.float32)
-                total = SharedArray.attach(Path(total_path), (dimension,), np.int64)
+                total = SharedArray.attach(Path(total_path), (encoded_dimension,), np.int64)
                 connection.send(Ready())
             case Train():
                 if parameters is None or total is None:

@@ -17,7 +17,6 @@ from client_sim import cores
 from client_sim.data.loader import Loader, example_counts
 from client_sim.encoding import encoder_of
 from client_sim.executor import Executor, Job, Updates
-from client_sim.filters import rules_for
 from client_sim.local_work import LocalWork, WorkSetup, add_up
 from client_sim.shared_arrays import SharedArray
 from client_sim.worker_messages import Answer, Attach, Done, Failed, Order, Train
@@ -47,7 +46,7 @@ def open_executor(
         model=spec.model.name,
         model_options=options,
         training=spec.training,
-        filters=rules_for(spec.model.name, locale=spec.data.locale),
+        locale=spec.data.locale,
     )
     if workers is None:
         workers = len(cores.available()) if can_be_sent(loader) else 0
@@ -93,7 +92,7 @@ class InMemoryExecutor:
 
     def run(self, job: Job) -> Updates:
         """The updates of all devices of `job`."""
-        total = np.zeros(encoder_of(plan.decode(job.plan).encoding).dimension, np.int64)
+        total = np.zeros(encoder_of(plan.decode(job.plan)).encoded_dimension, np.int64)
         with cores.pinned(cores.available()[0]):
             return add_up(self._work, job, total)
 
@@ -137,13 +136,13 @@ class WorkerPool:
         Raises:
           TuttiError: with a worker's reason, or INTERNAL if a share of the job killed its worker `MOST_STARTS` times.
         """
-        dimension = encoder_of(plan.decode(job.plan).encoding).dimension
-        self._share_memory(dimension)
+        encoder = encoder_of(plan.decode(job.plan))
+        self._share_memory(encoder.dimension, encoder.encoded_dimension)
         for shared in self._parameters:
             shared.array[:] = job.parameters
         shares = self._shares(job)
         answers = self._train(job, shares)
-        total = np.zeros(dimension, np.int64)
+        total = np.zeros(encoder.encoded_dimension, np.int64)
         for share, shared in zip(shares, self._totals, strict=True):
             if len(share):
                 total += shared.array
@@ -193,33 +192,34 @@ class WorkerPool:
             worker.stop()
             worker.start(self._pickled)
             self._expect_ready(worker)
-            self._attach(index, len(parameters))
+            self._attach(index)
             self._parameters[index].array[:] = parameters
             answer = worker.receive() if worker.send(order) else None
             if answer is not None:
                 return answer
         raise TuttiError(ErrorCode.INTERNAL, f"a worker died {MOST_STARTS} times at the same work ({worker.how_it_ended()})")
 
-    def _share_memory(self, dimension: int) -> None:
-        if not self._totals or len(self._totals[0].array) != dimension:
+    def _share_memory(self, dimension: int, encoded_dimension: int) -> None:
+        shapes = (len(self._parameters[0].array), len(self._totals[0].array)) if self._totals else None
+        if shapes != (dimension, encoded_dimension):
             self._parameters = [SharedArray.create((dimension,), np.float32)] * len(self._workers)
-            self._totals = [SharedArray.create((dimension,), np.int64) for _ in self._workers]
+            self._totals = [SharedArray.create((encoded_dimension,), np.int64) for _ in self._workers]
             for index in range(len(self._workers)):
                 self._tell(index)
             for shared in (self._parameters[0], *self._totals):
                 shared.forget()
 
-    def _attach(self, index: int, dimension: int) -> None:
+    def _attach(self, index: int) -> None:
         """Memory for one worker that was started again: the names of the old are gone."""
-        self._parameters[index] = SharedArray.create((dimension,), np.float32)
-        self._totals[index] = SharedArray.create((dimension,), np.int64)
+        self._parameters[index] = SharedArray.create(self._parameters[index].array.shape, np.float32)
+        self._totals[index] = SharedArray.create(self._totals[index].array.shape, np.int64)
         self._tell(index)
         self._parameters[index].forget()
         self._totals[index].forget()
 
     def _tell(self, index: int) -> None:
         parameters, total, worker = self._parameters[index], self._totals[index], self._workers[index]
-        order = Attach(str(parameters.path), str(total.path), len(total.array))
+        order = Attach(str(parameters.path), str(total.path), len(parameters.array), len(total.array))
         if not worker.send(order) or worker.receive() is None:
             raise TuttiError(ErrorCode.INTERNAL, f"a worker died before it had work ({worker.how_it_ended()})")
 

@@ -1,5 +1,6 @@
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,8 @@ from contract.messages import (
     UploadRequest,
     Wait,
 )
-from privacy import grid
+from privacy import ddg, grid
+from privacy.distributed import DistributedPlan
 
 RETRY = RetryWindow(1.0, 2.0)
 SESSION = SessionId("s1")
@@ -265,6 +267,32 @@ class TestEgress:
     def test_a_clip_norm_above_the_devices_own_bound_is_refused(self) -> None:
         assert self.check(SMALL, DevicePolicy(largest_clip_norm=0.5)) is Refusal.BELOW_OWN_FLOOR
         assert self.check(SMALL, DevicePolicy(most_bytes=8)) is Refusal.BELOW_OWN_FLOOR
+
+    def test_noise_that_is_less_than_promised_is_refused(self) -> None:
+        honest = ddg.plan(
+            dimension=3, clip_norm=1.0, noise_multiplier=2.0, devices=10, bits=20, minimum_survivors=8, corrupt_fraction=0.1
+        )
+        length = honest.padded_dimension
+        outputs = (plan.Output(name="delta", length=length, aggregated=True),)
+
+        def assigned(chosen: DistributedPlan) -> TaskAssignment:
+            return assignment_of(3, encoding=chosen.to_json(), outputs=outputs)
+
+        assert not isinstance(self.check(assigned(honest)), Refusal)
+        assert self.check(assigned(honest), DevicePolicy(least_noise_multiplier=2.5)) is Refusal.BELOW_OWN_FLOOR
+        for cheat in (
+            {"local_sigma": 0.99 * honest.local_sigma},
+            {"minimum_survivors": 7},
+            {"corrupt": 2},
+            {"noise_multiplier": 2.1},
+            {"minimum_survivors": 1},
+        ):
+            assert self.check(assigned(replace(honest, **cheat))) is Refusal.TOO_LITTLE_NOISE
+        broken = honest.to_json() | {"rotation": {"dimension": 3, "blocks": 1 << 40, "block": 4}}
+        assert self.check(assignment_of(3, encoding=broken, outputs=outputs)) is Refusal.WRONG_LENGTH
+        assert (
+            self.check(assignment_of(3, encoding=honest.to_json() | {"rotation": 3}, outputs=outputs)) is Refusal.NOT_UNDERSTOOD
+        )
 
     def test_bytes_that_are_no_plan_are_refused(self) -> None:
         for junk in (b"", b"[]", b"{}", b"\xff", b"[" * 100_000):

@@ -13,13 +13,12 @@ import pytest
 from client_sim import cores
 from client_sim.data import Loader, SyntheticFeatures
 from client_sim.executor import Job
-from client_sim.filters import rules_for
 from client_sim.local_work import LocalWork, WorkSetup, add_up, device_entropy
 from client_sim.workers import InMemoryExecutor, WorkerPool, can_be_sent, open_executor
 from contract import plan
 from contract.errors import ErrorCode, TuttiError
 from contract.task import TrainingSpec, parse_mapping
-from privacy import grid
+from privacy import ddg, grid
 from trainer.models import registry
 
 LOADER = SyntheticFeatures(num_devices=40, seed=3, num_held_out=1)
@@ -167,9 +166,7 @@ def test_what_must_not_be_seen_is_masked_before_training() -> None:
             rows: list[dict[str, object]] = [{"text": "my card is 4111 1111 1111 1111 ok"}, {"text": "see you tomorrow"}]
             return rows[: 2 - index]
 
-    setup = WorkSetup(
-        loader=Typist(), model="next_word_small", training=TrainingSpec(), filters=rules_for("next_word", locale="en")
-    )
+    setup = WorkSetup(loader=Typist(), model="next_word_small", training=TrainingSpec())
     dimension = registry.get("next_word_small").num_parameters
     encoding = grid.plan(dimension=dimension, clip_norm=1.0).to_json()
     outputs = (plan.Output(name="delta", length=dimension, aggregated=True),)
@@ -183,6 +180,25 @@ def test_what_must_not_be_seen_is_masked_before_training() -> None:
     assert updates.metrics["masked_card"].tolist() == [1.0, 1.0, 0.0]
     assert updates.metrics["kept"].tolist() == [2.0, 1.0, 0.0]
     assert updates.norms_squared[2] == 0
+
+
+def test_distributed_encodings_are_summed_as_they_are(pool: WorkerPool) -> None:
+    chosen = ddg.plan(dimension=DIMENSION, clip_norm=1.0, noise_multiplier=0.5, devices=6, minimum_survivors=6)
+    outputs = (plan.Output(name="delta", length=chosen.padded_dimension, aggregated=True),)
+    told = plan.Plan(task={}, run="r", round_index=0, leaf=0, model_digest="", encoding=chosen.to_json(), outputs=outputs)
+    text, parameters = plan.encode(told), registry.get("mlp").init(0)
+    distributed = Job(plan=text, parameters=parameters, devices=np.arange(6), order_seed=5, noise_seed=bytes(32))
+    summed = pool.run(distributed)
+    apart = sum(update.vector.astype(np.int64) for update in LocalWork(SETUP).updates(distributed))
+    assert summed.total.shape == (chosen.padded_dimension,)
+    plain = chosen.decode(summed.total, 6, plan.rotation_seed(told))
+    assert (
+        np.linalg.norm(plain - chosen.decode(np.asarray(apart), 6, plan.rotation_seed(told))) < 1.0
+    )  # other cores, other last bits
+    central = grid.plan(dimension=DIMENSION, clip_norm=1.0).decode(pool.run(job(list(range(6)))).total)
+    noise = 0.5 * np.sqrt(DIMENSION)
+    assert np.linalg.norm(plain - central) == pytest.approx(noise, rel=0.05)
+    assert pool.run(job([1])).total.shape == (DIMENSION,)
 
 
 def test_a_plan_of_another_kind_is_refused(pool: WorkerPool) -> None:
