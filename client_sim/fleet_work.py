@@ -63,12 +63,16 @@ class FleetTraining:
             job = Job(
                 plan=text,
                 parameters=np.frombuffer(batch[0].parameters, "<f4").astype(np.float32, copy=False),
-                devices=np.array([order.device for order in batch], np.int64),
+                devices=np.array([order.device % self._num_users() for order in batch], np.int64),
                 order_seed=self._setup.order_seed,
                 noise_seed=self._setup.noise_seed,
             )
             for update in work.updates(job):
                 yield update.vector.astype("<i4", copy=False).tobytes()
+
+    def _num_users(self) -> int:
+        # A file may have fewer users than the fleet has devices: some then have the same examples.
+        return self._setup.num_devices if self._loader is None else self._loader.num_devices
 
     def _work(self, decoded: plan.Plan) -> LocalWork:
         key = json.dumps([decoded.task["model"], decoded.task["training"]], sort_keys=True)
@@ -82,7 +86,10 @@ class FleetTraining:
         if ":" in model.name and not self._setup.own_code:
             raise TuttiError(ErrorCode.TASK_INVALID, f"this device does not run a model that a server names as {model.name!r}")
         options = model_options(model) | ({} if self._setup.vocabulary is None else {"vocabulary": self._setup.vocabulary})
-        return WorkSetup(loader=self._examples(model), model=model.name, model_options=options, training=training)
+        locale = self._setup.data.locale if isinstance(self._setup.data, DataSpec) else "en"
+        return WorkSetup(
+            loader=self._examples(model), model=model.name, model_options=options, training=training, locale=locale
+        )
 
     def _examples(self, model: ModelSpec) -> Loader:
         if self._loader is None:

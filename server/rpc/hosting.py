@@ -30,6 +30,8 @@ from server.sessions import SessionTable
 RoundListener: TypeAlias = Callable[[Mapping[str, Any]], bool]
 """Hears the facts of each round, on the run's thread; says whether the run goes on."""
 
+Observer: TypeAlias = Callable[[Request, Reply], None]
+
 NOBODY_HOME = RetryWindow(30.0, 60.0)
 """When a device should come back whose population has no run here."""
 
@@ -127,10 +129,15 @@ class HostedRun:
 
 
 class Host:
-    """Finds the run that a message is for."""
+    """Finds the run that a message is for.
 
-    def __init__(self) -> None:
+    Args:
+      observer: hears each message and its answer, for counts.
+    """
+
+    def __init__(self, observer: Observer | None = None) -> None:
         self._runs: dict[str, HostedRun] = {}
+        self._observer = observer
 
     @property
     def runs(self) -> tuple[HostedRun, ...]:
@@ -153,6 +160,12 @@ class Host:
 
     async def handle(self, request: Request) -> Reply:
         """The answer to a device's message: from its population's first run at check-in, from its session's run afterwards."""
+        reply = await self._answer(request)
+        if self._observer is not None:
+            self._observer(request, reply)
+        return reply
+
+    async def _answer(self, request: Request) -> Reply:
         if isinstance(request, EligibilityRequest):
             wanted = [run for run in self.runs if run.population == request.population and not run.ended.done()]
             return await wanted[0].handle(request) if wanted else Rejected(RejectReason.NO_TASK, NOBODY_HOME)

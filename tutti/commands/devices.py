@@ -1,0 +1,99 @@
+"""`tutti devices`: a fleet of simulated devices against a server, also a load generator."""
+
+import json
+import signal
+import threading
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from client_sim.fleet import Fleet
+from client_sim.fleet_setup import NO_LOSS, FleetSetup
+from client_sim.timing import Loss
+from contract.clock import SystemClock
+from contract.entropy import system_entropy
+from contract.task import DataSpec
+from tutti.commands.options import JsonOption
+
+LOOK_S = 0.5
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("devices")(devices)
+
+
+def devices(
+    server: Annotated[str, typer.Option(metavar="HOST:PORT", help="The server's gRPC address.")],
+    count: Annotated[int, typer.Option(min=1, help="How many devices to play.")],
+    population: Annotated[str, typer.Option(help="Which population the devices belong to.")],
+    data: Annotated[str, typer.Option(help="File of examples keyed by user, or `synthetic`.")] = "synthetic",
+    locale: Annotated[Literal["en", "es", "ja"], typer.Option(help="Language of synthetic examples.")] = "en",
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core unless given.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Fixes the devices' fates and example orders.")] = None,
+    dropout: Annotated[bool, typer.Option(help="Let 8% of the devices vanish on the way.")] = True,
+    availability: Annotated[
+        bool, typer.Option("--availability", help="Wait until a device is idle, charging and unmetered, by time of day.")
+    ] = False,
+    idle_s: Annotated[float, typer.Option(min=0.01, help="Shortest time between two sessions of a device.")] = 1.0,
+    records: Annotated[Path | None, typer.Option(help="The devices' own records; kept in memory unless given.")] = None,
+    tls_ca: Annotated[Path | None, typer.Option(help="PEM certificate of the authority to trust; plain text without.")] = None,
+    duration_s: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long; else at Ctrl-C.")] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Play COUNT devices against a server, as many processes as cores, until Ctrl-C.
+
+    Each device keeps its own participation record, trains here, and sends nothing but its encoded update. Use --data to let them
+    learn from a file, and --idle-s 0.01 to press the server. Shapes of sessions: `-v[]+^` took part, `-#` was turned away.
+    """
+    setup = FleetSetup(
+        server=server,
+        population=population,
+        num_devices=count,
+        data=DataSpec(source=data, devices=count, locale=locale),
+        order_seed=int.from_bytes(system_entropy(6), "big") if seed is None else seed,
+        loss=Loss() if dropout else NO_LOSS,
+        records=records,
+        scope=population,
+        diurnal=availability,
+        idle_s=idle_s,
+        root_certificate=tls_ca,
+    )
+    stop = threading.Event()
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, leave)
+    shapes, seconds = _watched(Fleet(setup, workers=workers), stop, duration_s)
+    if json_output:
+        typer.echo(json.dumps({"devices": count, "seconds": round(seconds, 3), "sessions": dict(shapes.most_common())}))
+
+
+def _watched(fleet: Fleet, stop: threading.Event, duration_s: float | None) -> tuple[Counter[str], float]:
+    clock, shapes = SystemClock(), Counter[str]()
+    began = clock.now_s()
+    try:
+        with Live(_table(shapes, 0.0), console=Console(stderr=True), refresh_per_second=2, transient=False) as live:
+            while not stop.wait(LOOK_S):
+                shapes.update(fleet.shapes())
+                live.update(_table(shapes, clock.now_s() - began))
+                if duration_s is not None and clock.now_s() - began >= duration_s:
+                    break
+    finally:
+        fleet.stop()
+    return shapes, clock.now_s() - began
+
+
+def _table(shapes: Counter[str], seconds: float) -> Table:
+    table = Table("session", "devices", "a second", box=None, header_style="dim")
+    for shape, number in shapes.most_common():
+        table.add_row(shape, str(number), f"{number / max(seconds, LOOK_S):.1f}")
+    return table
