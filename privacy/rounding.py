@@ -53,12 +53,7 @@ def squared_norm(vector: NDArray[np.int32]) -> int:
     >>> squared_norm(np.array([3, -4], np.int32))
     25
     """
-    wide = vector.astype(np.int64)
-    largest = int(np.abs(wide).max(initial=0))
-    if largest**2 * wide.size < 1 << 53:
-        real = wide.astype(np.float64)
-        return int(np.dot(real, real))
-    return sum(int(value) ** 2 for value in wide.tolist())
+    return sum(_block_norm(vector[start : start + _BLOCK]) for start in range(0, vector.size, _BLOCK))
 
 
 def round_within(scaled: NDArray[np.float64] | NDArray[np.float32], bound: int, stream: Keystream) -> NDArray[np.int32]:
@@ -81,24 +76,35 @@ def round_within(scaled: NDArray[np.float64] | NDArray[np.float32], bound: int, 
 
     Source: arXiv:2102.06387v4, Algorithm 1, lines 5 and 6.
     """
-    floor = np.floor(scaled)
-    fraction = scaled - floor
-    lower = floor.astype(np.int32)
+    out = np.empty(scaled.shape, np.int32)
     for _ in range(_MOST_ATTEMPTS):
-        rounded = lower + _coins(fraction, stream)
-        if squared_norm(rounded) <= bound:
-            return rounded
+        if _round_once(scaled, stream, out) <= bound:
+            return out
     raise ValueError(f"no rounding of this vector has a squared norm of at most {bound}")
+
+
+def _round_once(scaled: NDArray[np.float64] | NDArray[np.float32], stream: Keystream, out: NDArray[np.int32]) -> int:
+    """One attempt into `out`, block by block so that all of a block stays in the cache; the exact squared norm of the result."""
+    norm = 0
+    for start in range(0, scaled.size, _BLOCK):
+        part, rounded = scaled[start : start + _BLOCK], out[start : start + _BLOCK]
+        floor = np.floor(part)
+        rounded[:] = floor
+        rounded += _coins(part - floor, stream)
+        norm += _block_norm(rounded)
+    return norm
 
 
 def _coins(fraction: NDArray[np.float64] | NDArray[np.float32], stream: Keystream) -> NDArray[np.bool_]:
     """One coin a coordinate that comes up with probability `fraction`, shape (d,)."""
-    coins = np.empty(fraction.shape, np.bool_)
-    unit = fraction.dtype.type(2.0**-24 if fraction.dtype == np.float32 else 2.0**-32)
-    for start in range(0, fraction.size, _BLOCK):
-        part = fraction[start : start + _BLOCK]
-        words = stream.words(part.size, np.uint32)
-        if fraction.dtype == np.float32:
-            words = words >> np.uint32(8)
-        np.less(words.astype(fraction.dtype) * unit, part, out=coins[start : start + _BLOCK])
-    return coins
+    words = stream.words(fraction.size, np.uint32)
+    if fraction.dtype == np.float32:
+        return (words >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24) < fraction
+    return words.astype(np.float64) * 2.0**-32 < fraction
+
+
+def _block_norm(block: NDArray[np.int32]) -> int:
+    """Exact squared norm: partial sums of squares below 2^53 are exact in float64, and larger ones are added as Python integers."""
+    real = block.astype(np.float64)
+    norm = float(np.dot(real, real))
+    return int(norm) if norm < 1 << 53 else sum(int(value) ** 2 for value in block.tolist())
