@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (run, serve, devices, inspect, models, plots, tasks, setup, cost, db, ledger, account, token):
+for commands in (run, serve, devices, inspect, audit, models, plots, tasks, setup, cost, db, ledger, account, token):
     commands.register(app)
 
 

@@ -1,0 +1,108 @@
+"""Runs the probes of a treatment and judges what they measure: bounds by one run, estimates by random directions."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.task import TaskSpec
+from privacy.audit import Finding, Judgement, attack, claim, judge
+from server import tasks
+from tutti.audit import arms, measures
+from tutti.audit.arms import Arm, ModelKeeper
+from tutti.audit.probes import ProbeLoader, probing_task, projections
+from tutti.audit.specification import AuditSpec
+from tutti.runs import Progress
+
+RELEASED = ("final model", "all models")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """The scores of a treatment's probes, for each kind of release: of directions that were sent or not, and of unsent ones."""
+
+    arm: Arm
+    included: NDArray[np.bool_] = field(repr=False)
+    sent: Mapping[str, NDArray[np.float64]] = field(repr=False)
+    unsent: Mapping[str, NDArray[np.float64]] = field(repr=False)
+
+    @property
+    def bounds(self) -> tuple[str, ...]:
+        """The releases that a bound is computed for: each takes its share of the family's level."""
+        return RELEASED
+
+    @property
+    def delta(self) -> float:
+        """At which everything is compared."""
+        return self.arm.delta or measures.DEFAULT_DELTA
+
+    def judgements(self, level: float) -> list[Judgement]:
+        """Bounds and estimates beside what the probes' own run was charged."""
+        findings: list[Finding] = []
+        for released in RELEASED:
+            bound = attack(self.sent[released], self.included, delta=self.delta, level=level)
+            name = f"{self.arm.name}: probes, {released}"
+            findings.append(measures.bound_finding(name, bound, released=released, devices=1))
+            findings.append(self._estimate(released)[0])
+        claims = [claim(self.arm.event, finding.scope) for finding in findings]
+        return judge(claims, findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """What is shown besides the judgements."""
+        return {
+            "run": self.arm.run,
+            "model_digest": self.arm.model_digest,
+            "canaries": len(self.included),
+            "included": int(self.included.sum()),
+            "privacy": dict(self.arm.result["privacy"]),
+            "estimates": {released: dict(self._estimate(released)[1]) for released in RELEASED},
+        }
+
+    def _estimate(self, released: str) -> tuple[Finding, Mapping[str, Any]]:
+        return measures.estimate_finding(
+            f"{self.arm.name}: random directions, {released}",
+            self.included,
+            self.sent[released],
+            self.unsent[released],
+            delta=self.delta,
+            released=released,
+        )
+
+
+def probe(
+    spec: AuditSpec,
+    treatment: TaskSpec,
+    name: str,
+    *,
+    store: str,
+    directory: Path,
+    workers: int | None,
+    rounds: Callable[[TaskSpec], AbstractContextManager[Progress]],
+) -> Probed:
+    """Trains the probes of one treatment, or goes on with their run.
+
+    Raises:
+      ValueError: if the audit asks for none.
+    """
+    if spec.probes is None:
+        raise ValueError("this audit has no probes")
+    chosen = spec.probes
+    loader = ProbeLoader(canaries=chosen.canaries, dimension=chosen.dimension, seed=spec.seed)
+    task = probing_task(treatment, loader, rounds=min(chosen.rounds, treatment.rounds))
+    tasks.refuse(task)
+    with rounds(task) as progress:
+        keeper = ModelKeeper(
+            spec=task, loader=loader, seed=spec.seed, store=store, directory=directory / f"probes-{name}", inner=progress
+        )
+        arm = arms.train(name, task, loader, seed=spec.seed, store=store, workers=workers, progress=keeper)
+    models = keeper.models(arm)
+    return Probed(
+        arm=arm,
+        included=loader.included,
+        sent=dict(zip(RELEASED, projections(models, loader.directions()), strict=True)),
+        unsent=dict(zip(RELEASED, projections(models, loader.directions(sent=False)), strict=True)),
+    )
