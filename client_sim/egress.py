@@ -86,9 +86,12 @@ def may_leave(message: object) -> bool:
 def _outputs_fault(decoded: plan.Plan, encoder: Encoder) -> Refusal | None:
     if any(output.aggregated is not True for output in decoded.outputs):
         return Refusal.NOT_AGGREGATED
-    if [output.name for output in decoded.outputs] != ["delta"]:
+    lengths = {"delta": encoder.encoded_dimension}
+    if isinstance(encoder, DistributedEncoder):
+        lengths = {name: chosen.padded_dimension for name, chosen in encoder.vectors}
+    if [output.name for output in decoded.outputs] != list(lengths):
         return Refusal.UNKNOWN_OUTPUT
-    return None if decoded.outputs[0].length == encoder.encoded_dimension else Refusal.WRONG_LENGTH
+    return None if all(lengths[output.name] == output.length for output in decoded.outputs) else Refusal.WRONG_LENGTH
 
 
 def _model_fault(assignment: TaskAssignment, decoded: plan.Plan, encoder: Encoder, policy: DevicePolicy) -> Refusal | None:
@@ -104,12 +107,12 @@ def _floor_fault(encoder: Encoder, policy: DevicePolicy) -> Refusal | None:
     match encoder:
         case GridEncoder(grid):
             return Refusal.BELOW_OWN_FLOOR if not grid.clip_norm <= policy.largest_clip_norm else None
-        case DistributedEncoder(distributed):
-            if not distributed.clip_norm <= policy.largest_clip_norm:
+        case DistributedEncoder():
+            if not encoder.plan.clip_norm <= policy.largest_clip_norm:
                 return Refusal.BELOW_OWN_FLOOR
-            if not distributed.noise_multiplier >= policy.least_noise_multiplier:
+            if any(chosen.noise_multiplier < policy.least_noise_multiplier for _, chosen in encoder.vectors):
                 return Refusal.BELOW_OWN_FLOOR
-            return None if noise_suffices(distributed) else Refusal.TOO_LITTLE_NOISE
+            return None if all(noise_suffices(chosen) for _, chosen in encoder.vectors) else Refusal.TOO_LITTLE_NOISE
         case _:
             return Refusal.NOT_UNDERSTOOD
 

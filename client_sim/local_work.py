@@ -145,7 +145,7 @@ def _encode(
         finite = bool(np.isfinite(np.dot(delta, delta)))
     diverged = not finite and not bool(np.isfinite(delta).all())
     # A device whose training ran away contributes nothing, as if its update had been clipped to 0; the sum stays defined.
-    vector = encoder.encode(np.zeros_like(delta) if diverged else delta, entropy)
+    vector = encoder.encode(np.zeros_like(delta) if diverged else delta, entropy, metrics)
     norm_squared = squared_norm(vector)
     if not encoder.may_be_summed(vector, norm_squared):
         raise ValueError(f"the update of device {device} left its bounds: a fault of the encoder")
