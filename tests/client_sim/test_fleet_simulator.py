@@ -242,3 +242,15 @@ def test_a_fleet_refuses_to_go_on_from_a_round_it_does_not_know(tmp_path: Path) 
     with pytest.raises(TuttiError, match="does not hold round 3"):
         list(simulate(PlainServer(rounds=9, first=3), journal=journal).rounds())
     journal.close()
+
+
+@pytest.mark.slow
+def test_a_large_fleet_keeps_its_separation_in_arrays() -> None:
+    """A tenth of production's cohort out of 300,000 devices, with a rule that a tenth of the history must lie between."""
+    oracle = ParticipationOracle(num_devices=300_000, minimum_separation=12, max_participations=None)
+    options = FleetOptions(seed=1, effort=EFFORT, wake_interval_s=wake_interval(300_000, cohort_target=845, selection_s=600.0))
+    server = PlainServer(rounds=120, goal=650, separation=12)
+    traces = list(simulate(server, size=300_000, options=options, oracle=oracle).rounds())
+    assert sum(trace.accepted for trace in traces) == 120 * 650
+    assert oracle.num_violations == 0
+    assert sum(trace.cohort for trace in traces) == 120 * 845
