@@ -1,5 +1,6 @@
 """The application: routes, middleware, problem details, pages. `tutti serve` mounts it beside gRPC in one event loop."""
 
+import dataclasses
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -40,6 +41,7 @@ def create_app(
     requests_per_s: float = REQUESTS_PER_S,
     burst: float = BURST,
     most_body_bytes: int = MOST_BODY_BYTES,
+    longest_stream_s: float = 3600.0,
 ) -> FastAPI:
     """The REST application over a store.
 
@@ -51,8 +53,9 @@ def create_app(
       metrics: shared with other faces of the same process.
     """
     clock, metrics = clock or SystemClock(), metrics or Metrics()
-    services = _services(
-        store, signer, launcher, metrics, RateLimit(clock, per_s=requests_per_s, burst=burst), open_access, data_directory
+    rate = RateLimit(clock, per_s=requests_per_s, burst=burst)
+    services = dataclasses.replace(
+        _services(store, signer, launcher, metrics, rate, open_access, data_directory), longest_stream_s=longest_stream_s
     )
     app = FastAPI(
         title="Tutti", version="1", description=_ABOUT, license_info={"name": "Apache-2.0"}, docs_url=None, redoc_url=None,

@@ -40,7 +40,7 @@ def decode(cursor: str) -> str:
 
 
 def number(cursor: str | None, *, default: int) -> int:
-    """The position as a count below 2^63, or `default` without a cursor.
+    """The position as a count of 32 bits, or `default` without a cursor.
 
     Raises:
       TuttiError: ARGUMENT_INVALID if it is no number.
@@ -48,7 +48,7 @@ def number(cursor: str | None, *, default: int) -> int:
     if cursor is None:
         return default
     text = decode(cursor)
-    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+    if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) >= 2**31 - 1:
         raise TuttiError(ErrorCode.ARGUMENT_INVALID, "cursor: no page of ours ended there")
     return int(text)
 

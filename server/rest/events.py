@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from contract.clock import SystemClock
 from server.jobs import JobState
 from server.rest import describing
 from server.rest.access import Reader, ServicesOf, find_run
@@ -27,14 +28,15 @@ def events(
     run: RunName,
     last_event_id: Annotated[str | None, Header(pattern="^[0-9]{1,18}$", max_length=18)] = None,
 ) -> EventSourceResponse:
-    """A run as it goes on. `Last-Event-ID` goes on where a connection broke."""
+    """A run as it goes on, for an hour at most. `Last-Event-ID` goes on where a connection ended."""
     found = find_run(services, principal, run)
     return EventSourceResponse(_events(services, found.id, int(last_event_id or 0)), headers={"Cache-Control": "no-store"})
 
 
 async def _events(services: Services, run: str, cursor: int) -> AsyncIterator[ServerSentEvent]:
-    told = ""
-    while True:
+    told, clock = "", SystemClock()
+    until_s = clock.now_s() + services.longest_stream_s
+    while clock.now_s() <= until_s:
         state, over, rounds = await asyncio.to_thread(_news, services, run, cursor)
         if state != told:
             told = state

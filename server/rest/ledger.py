@@ -13,12 +13,13 @@ from server.rest.access import Reader, ServicesOf, check_population, find_run
 from server.rest.caching import IfNoneMatch
 from server.rest.cursors import Cursor, Limit
 from server.rest.problems import describes
-from server.rest.runs import READ, READ_ONE
+from server.rest.runs import READ, READ_ONE, PopulationFilter
 from server.store.values import Entry
 from server.tokens import Principal
 
 router = APIRouter(prefix="/v1", tags=["ledger"])
-MOST = 2**53
+MOST = 2**31 - 1
+"""Entries are counted in 32 bits."""
 Position = Annotated[int, Query(ge=0, le=MOST)]
 Size = Annotated[int | None, Query(ge=1, le=MOST, description="Entries of the tree; all of them unless given.")]
 
@@ -29,7 +30,7 @@ def list_entries(
     principal: Reader,
     limit: Limit = 50,
     cursor: Cursor = None,
-    population: Annotated[str | None, Query(max_length=64)] = None,
+    population: PopulationFilter = None,
     run: Annotated[str | None, Query(min_length=1, max_length=64, pattern="^[a-z0-9]+$")] = None,
     kind: Annotated[EntryKind | None, Query()] = None,
 ) -> bodies.Page[bodies.EntryBody]:

@@ -23,6 +23,7 @@ READ = describes(
 )
 READ_ONE = READ | describes(ErrorCode.NOT_FOUND)
 CHANGE = READ_ONE | describes(ErrorCode.RUN_STATE)
+PopulationFilter = Annotated[str | None, Query(pattern="^[a-z0-9][a-z0-9._-]{0,62}$", description="Of this population only.")]
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200, pattern="^[!-~]+$")]
 
 _LAUNCHED: dict[int | str, dict[str, Any]] = {
@@ -39,7 +40,7 @@ def list_runs(
     principal: Reader,
     limit: Limit = 50,
     cursor: Cursor = None,
-    population: Annotated[str | None, Query(max_length=64)] = None,
+    population: PopulationFilter = None,
     state: Annotated[RunState | None, Query()] = None,
 ) -> bodies.Page[bodies.RunBody]:
     """Runs, the newest first."""

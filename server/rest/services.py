@@ -47,6 +47,7 @@ class Services:
     spendings: Spendings
     open_access: bool
     data_directory: Path | None = None
+    longest_stream_s: float = 3600.0
 
 
 def services_of(request: Request) -> Services:

@@ -17,6 +17,7 @@ from server.store.store import Store
 from server.tokens import Scope, Tokens
 from tutti import runs
 from tutti.launching import SimulatedRuns
+from tutti.runner import Runner
 
 TASK: dict[str, Any] = {
     "name": "small",
@@ -49,12 +50,18 @@ def played_store(tmp_path_factory: pytest.TempPathFactory, small_task: TaskSpec)
     return str(folder)
 
 
+@pytest.fixture(scope="session")
+def api_of() -> Callable[..., "Api"]:
+    """Makes a server over a store."""
+    return Api
+
+
 class Api:
     """A client of an application, with a token for each scope."""
 
     def __init__(self, location: str, **options: Any) -> None:
         self.location = location
-        self.folder = Path(location) if "://" not in location else Path(options.pop("folder"))
+        self.folder: Path = options.pop("folder", None) or Path(location)
         self.store = Store.open(location)
         self.tokens = Tokens(self.store.transactions)
         keys = KeyDirectory(self.folder / "keys")
@@ -69,6 +76,10 @@ class Api:
     def headers(self, *scopes: Scope, populations: tuple[str, ...] = ()) -> dict[str, str]:
         text = self.tokens.create(name="test", scopes=scopes, populations=populations).text
         return {"Authorization": f"Bearer {text}"}
+
+    def play(self) -> None:
+        """Plays every job that waits."""
+        Runner(self.location).run(until_idle=True)
 
     def close(self) -> None:
         self.client.close()
