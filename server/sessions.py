@@ -115,7 +115,6 @@ class SessionTable:
         self._work: Work | None = None
         self._last_outcome = (-1, AbortReason.DEADLINE_PASSED)
         self._held = 0
-        self._selection_s = 0.0
         self._refused: Counter[str] = Counter()
         self._closing = False
         self.over = False
@@ -322,7 +321,8 @@ class SessionTable:
         return self._position
 
     def _begin_work(self, now_s: float) -> None:
-        work, self._selection_s = self._rounds.start(now_s), self._pace.elapsed_s(now_s)
+        self._pace.started(now_s)
+        work = self._rounds.start(now_s)
         if work is not None:
             model = blobs.pack_parameters(work.parameters)
             self._work = Work(work.plan, model, Resource(MODEL, len(model), Digest(parameters_digest(model))))
@@ -332,8 +332,8 @@ class SessionTable:
         places = Counter(session.place for session in self._sessions.values())
         facts |= {
             "cohort": self._held,
-            "selection_s": self._selection_s,
-            "collection_s": self._pace.elapsed_s(now_s) - self._selection_s,
+            "selection_s": self._pace.selection_s(now_s),
+            "collection_s": self._pace.collection_s(now_s),
             "check_ins": self._pace.check_ins,
             "lost": places[Place.GONE],
             "refused": dict(self._refused),
