@@ -196,7 +196,8 @@ def choose(
     degree, threshold = _shape(smallest, roster_size, corrupt_fraction, drop_fraction)
     left = smallest - thresholds.count(drop_fraction, smallest)
     floor = left if minimum_survivors is None else minimum_survivors
-    chosen = Parameters(
+    _refuse_floor(floor, smallest, thresholds.count(corrupt_fraction, roster_size))
+    return Parameters(
         roster_size=roster_size,
         minimum_roster=smallest,
         minimum_survivors=floor,
@@ -207,8 +208,6 @@ def choose(
         vectors=vectors,
         cipher=cipher,
     )
-    _refuse_floor(chosen)
-    return chosen
 
 
 def _refuse_overflow(vector: Vector, roster_size: int) -> None:
@@ -224,9 +223,8 @@ def _refuse_overflow(vector: Vector, roster_size: int) -> None:
     )
 
 
-def _refuse_floor(chosen: Parameters) -> None:
-    smallest, floor = chosen.minimum_roster, chosen.minimum_survivors
-    fewest = thresholds.count(chosen.corrupt_fraction, chosen.roster_size) + 2
+def _refuse_floor(floor: int, smallest: int, corrupt: int) -> None:
+    fewest = corrupt + 2
     if floor > smallest:
         raise Infeasible(f"{floor} survivors cannot come out of a roster of {smallest}", {"minimum_survivors": smallest})
     if floor < fewest:

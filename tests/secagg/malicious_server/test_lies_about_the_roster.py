@@ -199,15 +199,16 @@ def test_graph_that_does_not_follow_from_the_keys_is_refused(draw_inputs):
     rosters = {}
 
     def swap(device, phase, message):
-        # The victim is shown the neighbours of a device whom the server likes better.
+        # The second device is shown the neighbours of the first, whom the server likes better.
         if isinstance(message, Roster):
             rosters[device] = message
-            if device == 150:
-                return rosters[149]
+            if len(rosters) == 2:
+                return next(iter(rosters.values()))
         return message
 
     outcome = run_round(context_of(asked), draw_inputs(asked), from_server=swap)
-    assert outcome.aborts[150].reason is AbortReason.WRONG_NEIGHBOURS
+    assert [abort.reason for abort in outcome.aborts.values()] == [AbortReason.WRONG_NEIGHBOURS]
+    assert list(outcome.aborts) == [list(rosters)[1]]
 
 
 @pytest.mark.parametrize("which", ["cipher_key", "mask_key"])

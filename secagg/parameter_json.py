@@ -1,0 +1,78 @@
+"""Parameters as JSON, as a plan carries them to devices, and the context that server and device derive from the same plan."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from contract import canonical
+from contract.canonical import Json
+from secagg.context import Context
+from secagg.parameters import MaskCipher, Parameters, Vector, VectorKind
+
+
+def to_json(parameters: Parameters) -> Json:
+    """Canonical-ready JSON; fractions are decimal strings.
+
+    >>> update = Vector(name="update", length=5, lane_bits=8, largest=4)
+    >>> chosen = Parameters(roster_size=5, minimum_roster=5, minimum_survivors=4, degree=4, threshold=4, corrupt_fraction=0.0,
+    ...                     drop_fraction=0.1, vectors=(update,))
+    >>> from_json(to_json(chosen)) == chosen
+    True
+    """
+    return canonical.plain(parameters)
+
+
+def from_json(body: Any) -> Parameters:
+    """The parameters that `to_json` wrote.
+
+    Raises:
+      ValueError: for anything else.
+    """
+    try:
+        vectors = tuple(
+            Vector(
+                name=vector["name"],
+                length=vector["length"],
+                lane_bits=vector["lane_bits"],
+                kind=VectorKind(vector["kind"]),
+                largest=vector["largest"],
+            )
+            for vector in body["vectors"]
+        )
+        return Parameters(
+            roster_size=body["roster_size"],
+            minimum_roster=body["minimum_roster"],
+            minimum_survivors=body["minimum_survivors"],
+            degree=body["degree"],
+            threshold=body["threshold"],
+            corrupt_fraction=float(body["corrupt_fraction"]),
+            drop_fraction=float(body["drop_fraction"]),
+            vectors=vectors,
+            cipher=MaskCipher(body["cipher"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no parameters of secure aggregation: {error}") from None
+
+
+def context_of(facts: Mapping[str, Any], *, round_id: str, model_digest: str, config_digest: str) -> Context:
+    """The context of a round from its plan.
+
+    Args:
+      facts: `parameters` as `to_json` wrote them, `ledger_checkpoint` and `epoch`.
+      config_digest: of the whole plan, so that a device signs all that decides what it computes.
+
+    Raises:
+      ValueError: for facts that make no context.
+    """
+    try:
+        checkpoint, epoch = str(facts["ledger_checkpoint"]), int(facts["epoch"])
+        parameters = from_json(facts["parameters"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no context of secure aggregation: {error}") from None
+    return Context(
+        round_id=round_id,
+        model_digest=model_digest,
+        config_digest=config_digest,
+        ledger_checkpoint=checkpoint,
+        epoch=epoch,
+        parameters=parameters,
+    )
