@@ -27,8 +27,7 @@ class RoundRecorder:
         Raises:
           TuttiError: BUDGET_EXCEEDED if the worst case of the round does not fit.
         """
-        for event in self._mechanism.events(history).values():
-            self._budget.check_round(event)
+        self._budget.check_round(self._mechanism.events(history)["event"])
 
     def charge(self, facts: RoundFacts, *, history: Sequence[int], sum_seal: str | None) -> None:
         """Commits the worst case; `history` ends with the fewest contributions that this round may have.

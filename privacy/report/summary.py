@@ -1,14 +1,15 @@
 """The few lines that come first: mechanism, rho, epsilon with its delta and conversion, unit, adjacency, tier, and what is not covered."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from privacy import accounting, events
+from privacy.report import assumptions, run_record
+from privacy.report.report import first_lines
+from privacy.report.tiers import tier
 
-TIER_EDGES = ((1.0, "strong (epsilon at most 1)"), (10.0, "reasonable (epsilon at most 10)"))
-"""Tiers 1 and 2 of "How to DP-fy ML" (arXiv:2303.00654v3, section 5.1); tier 3 is everything beyond."""
+__all__ = ["PrivacySummary", "price_of", "summarize", "tier"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,34 +46,30 @@ class PrivacySummary:
 def summarize(bodies: Sequence[bytes], *, violated: Sequence[str] = ()) -> PrivacySummary:
     """The summary of one run from the bodies of its entries, in order.
 
-    Guarantee: every number follows from the entries; the last committed charge counts, whether or not its round had an outcome.
+    Guarantee: every number follows from the entries; the last charge counts, whether or not its round had an outcome, and an
+    assumption that was measured and did not hold is priced as it was measured.
 
     Args:
-      violated: names of assumptions that this run was found to violate.
+      violated: further assumptions that this run was found to violate, in words.
 
     Raises:
-      ValueError: if the entries hold no registered run.
+      ValueError: if the entries are not those of one run.
     """
-    entries = [json.loads(body) for body in bodies]
-    registered = next((entry for entry in entries if entry["kind"] == "run-registered"), None)
-    if registered is None:
-        raise ValueError("no run-registered entry among these")
-    charges = [entry for entry in entries if entry["kind"] == "round-charged"]
-    task = registered["task"]
-    delta = float(task["privacy"]["delta"]) if task["privacy"]["delta"] else None
-    seeded, not_covered = registered["seeded"], registered["facts"]["not_covered"]
-    price = price_of(charges[-1]["event"] if charges else None, delta)
+    record = run_record.read(bodies)
+    price = price_of(run_record.actual_event(record.event, record), record.delta)
+    lines = first_lines(record, assumptions.assumptions(record), private=price is not None)
+    at = next((place for place, line in enumerate(lines) if line.startswith("Not covered")), len(lines))
     return PrivacySummary(
-        mechanism=task["privacy"]["mechanism"],
+        mechanism=record.task["privacy"]["mechanism"],
         rho=price.rho if price else None,
         epsilon=price.epsilon if price else None,
-        delta=delta,
+        delta=record.delta,
         conversion=price.conversion if price else None,
         epsilons=dict(price.epsilons) if price else {"generic": None, "exact": None},
-        unit=registered["facts"]["unit"],
-        adjacency=registered["facts"]["adjacency"],
+        unit=record.registered["facts"]["unit"],
+        adjacency=record.registered["facts"]["adjacency"],
         tier=tier(price.epsilon if price else None),
-        first_lines=tuple(_first_lines(seeded=seeded, violated=violated, not_covered=not_covered, private=price is not None)),
+        first_lines=(*lines[:at], *(f"VIOLATED: {name}." for name in violated), *lines[at:]),
     )
 
 
@@ -82,27 +79,3 @@ def price_of(event: Mapping[str, Any] | None, delta: float | None) -> accounting
         return None
     priced = accounting.price(events.from_json(event), delta)
     return priced if priced.bounded else None
-
-
-def tier(epsilon: float | None) -> str:
-    """The tier of an epsilon.
-
-    >>> tier(0.5), tier(8.9), tier(None)
-    ('strong (epsilon at most 1)', 'reasonable (epsilon at most 10)', 'weak (epsilon above 10 or none)')
-    """
-    for edge, name in TIER_EDGES:
-        if epsilon is not None and epsilon <= edge:
-            return name
-    return "weak (epsilon above 10 or none)"
-
-
-def _first_lines(*, seeded: Sequence[str], violated: Sequence[str], not_covered: Sequence[str], private: bool) -> list[str]:
-    lines: list[str] = []
-    if "noise" in seeded:
-        lines.append("GUARANTEE VOID: the noise came from a seed that is known, so it hides nothing.")
-    if not private:
-        lines.append("NO GUARANTEE: no differentially private mechanism has been charged.")
-    lines += [f"VIOLATED: {name}." for name in violated]
-    if not_covered:
-        lines.append("Not covered: " + "; ".join(not_covered) + ".")
-    return lines

@@ -1,0 +1,139 @@
+"""What the accounting assumes of a run, each with a status and its evidence.
+
+Enforced: impossible otherwise. Checked: measured on this run. Assumed: nobody looked. Violated: it did not hold, and the claim changes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from contract import canonical
+from privacy.report.run_record import Facts, RunRecord
+
+ENFORCED, CHECKED, ASSUMED, VIOLATED = "enforced", "checked", "assumed", "violated"
+_DISTRIBUTED = ("ddg", "skellam")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assumption:
+    """One line of the report."""
+
+    name: str
+    text: str
+    status: str
+    evidence: str
+
+    def to_json(self) -> dict[str, str]:
+        """Plain JSON values."""
+        return {"name": self.name, "text": self.text, "status": self.status, "evidence": self.evidence}
+
+
+def assumptions(record: RunRecord) -> list[Assumption]:
+    """Every assumption of a run, the violated ones first."""
+    found = [*_participation(record), *_noise(record), *_contribution(record), *_rounds(record)]
+    order = (VIOLATED, ASSUMED, CHECKED, ENFORCED)
+    return sorted(found, key=lambda line: order.index(line.status))
+
+
+def _participation(record: RunRecord) -> Iterator[Assumption]:
+    cohort, privacy = record.task.get("cohort", {}), record.task["privacy"]
+    if privacy.get("sampling") == "poisson":
+        yield _measured(
+            record,
+            "poisson-sampling",
+            "Every device joins every round by an independent secret coin.",
+            "the simulator's own sampling; no server can show it",
+        )
+    else:
+        separation = cohort.get("minimum_separation", 0)
+        yield _measured(
+            record, "minimum-separation", f"At least {separation} rounds lie strictly between two participations of a device.",
+            "kept by each device's own record, which no server can see",
+        )  # fmt: skip
+        if cohort.get("max_participations") is not None:
+            yield _measured(
+                record, "max-participations", f"A device takes part at most {cohort['max_participations']} times.",
+                "kept by each device's own record, which no server can see",
+            )  # fmt: skip
+    yield Assumption(
+        name="one-device-one-person", text="A person is one device; the line on group privacy says what several cost.", status=ASSUMED,
+        evidence=f"the task counts on {privacy.get('devices_per_person', 1)}",
+    )  # fmt: skip
+
+
+def _noise(record: RunRecord) -> Iterator[Assumption]:
+    seeded = "noise" in record.registered["seeded"]
+    if record.task["privacy"]["mechanism"] == "none":
+        return
+    yield Assumption(
+        name="fresh-noise", text="The noise comes from the operating system's generator and nobody can repeat it.",
+        status=VIOLATED if seeded else ENFORCED,
+        evidence="a seed that is known fixed it" if seeded else "no noise seed is registered, and every draw is used for one release",
+    )  # fmt: skip
+    event = record.registered["planned"]
+    if "draws" in event or "distance_log2" in event:
+        yield Assumption(
+            name="noise-law", text="What is drawn differs from the stated law by a proven distance, which is part of delta.",
+            status=ENFORCED, evidence=f"2^{event.get('distance_log2', 0)} a draw, {event.get('draws', 0)} draws planned",
+        )  # fmt: skip
+    if record.task["privacy"]["mechanism"] in _DISTRIBUTED:
+        corrupt = record.task.get("aggregation", {}).get("corrupt_fraction", "0")
+        yield Assumption(
+            name="honest-noise", text=f"At most a fraction {corrupt} of a round's devices withholds its noise or shows it to the server.",
+            status=ASSUMED, evidence="the colluding claim prices that fraction; beyond it nothing is promised",
+        )  # fmt: skip
+    else:
+        yield Assumption(
+            name="trusted-server", text="The server adds the noise, and its operator does not look at single updates or at the noise key.",
+            status=ASSUMED, evidence="sums and key live in memory and in one file (0600), which is destroyed at the end of the run",
+        )  # fmt: skip
+
+
+def _contribution(record: RunRecord) -> Iterator[Assumption]:
+    secure = bool(record.task.get("aggregation", {}).get("secure"))
+    yield Assumption(
+        name="bounded-contribution", text="No contribution is longer than the stated bound, rounding included.",
+        status=ASSUMED if secure else ENFORCED,
+        evidence="kept by each device, whose update nobody sees" if secure else "every upload's integer norm is checked before it is added",
+    )  # fmt: skip
+    if secure:
+        ideal = bool(record.task.get("aggregation", {}).get("ideal"))
+        transcripts = canonical.digest([facts["transcript"] for facts in record.transcripts])[:16]
+        yield Assumption(
+            name="secure-aggregation", text="The server learns the sum of a round and nothing else.",
+            status=ASSUMED if ideal or not record.transcripts else CHECKED,
+            evidence="an ideal sum stood in for the cryptography" if ideal
+            else f"{len(record.transcripts)} transcripts, digest {transcripts}",
+        )  # fmt: skip
+
+
+def _rounds(record: RunRecord) -> Iterator[Assumption]:
+    if not record.committed:
+        return
+    floors = {facts["round"]: facts["floor"] for facts in record.charges}
+    below = [facts["round"] for facts in record.committed if facts["reported"] < floors.get(facts["round"], 0)]
+    uncharged = [facts["round"] for facts in record.committed if facts["round"] not in floors]
+    yield Assumption(
+        name="charge-before-reveal", text="The cost of every round was on the record before anything of it was revealed.",
+        status=VIOLATED if uncharged else CHECKED,
+        evidence=f"rounds {uncharged} have no charge" if uncharged else f"{len(record.charges)} charges for {len(record.committed)} models",
+    )  # fmt: skip
+    yield Assumption(
+        name="survivor-floor", text="Every released sum holds at least as many contributions as its charge assumed.",
+        status=VIOLATED if below else CHECKED,
+        evidence=f"rounds {below} hold fewer" if below else f"least {min(facts['reported'] for facts in record.committed)} in a sum",
+    )  # fmt: skip
+
+
+def _measured(record: RunRecord, name: str, text: str, otherwise: str) -> Assumption:
+    found = [facts for facts in record.checked if facts["assumption"] == name]
+    if not found:
+        return Assumption(name=name, text=text, status=ASSUMED, evidence=otherwise)
+    worst = next((facts for facts in found if facts["status"] == VIOLATED), found[-1])
+    return Assumption(
+        name=name, text=text, status=worst["status"], evidence=f"{_words(worst['measured'])}; digest {worst['evidence'][:16]}"
+    )
+
+
+def _words(measured: Facts | dict[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in sorted(measured.items()))

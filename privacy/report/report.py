@@ -1,0 +1,238 @@
+"""The whole report of a run, of one model, of a plan, or of a population: every number recomputed from ledger entries.
+
+What a reader must not overlook (a seed that is known, an assumption that was violated, an access that nothing covers) comes first.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from privacy.ledger import merkle
+from privacy.ledger.entries import EntryKind
+from privacy.ledger.spending import Spending, epsilon_of
+from privacy.report import assumptions, checklist, claims, run_record
+from privacy.report.assumptions import VIOLATED, Assumption
+from privacy.report.run_record import Facts, RunRecord
+from privacy.report.tiers import tier
+
+FORMAT = 1
+
+
+def run_report(bodies: Sequence[bytes], *, checkpoint: str | None = None) -> dict[str, Any]:
+    """The report of a run from the bodies of its entries, in order.
+
+    Args:
+      checkpoint: a signed checkpoint that covers them, as a note; stands in the report.
+
+    Raises:
+      ValueError: if the entries are not those of one run.
+    """
+    record = run_record.read(bodies)
+    return _report(record, record.event, bodies, checkpoint, kind="run", model_digest=None)
+
+
+def model_report(bodies: Sequence[bytes], model_digest: str, *, checkpoint: str | None = None) -> dict[str, Any]:
+    """The report of one model of a run: what everything up to its release cost.
+
+    Raises:
+      ValueError: if no committed round of the run gave this model.
+    """
+    before = model_bodies(bodies, model_digest)
+    record = run_record.read(before)
+    return _report(record, record.event, before, checkpoint, kind="model", model_digest=model_digest)
+
+
+def model_bodies(bodies: Sequence[bytes], model_digest: str) -> list[bytes]:
+    """The entries that a model's report stands on: all through its outcome, and later ones about it.
+
+    Raises:
+      ValueError: if no committed round of the run gave this model.
+    """
+    for place, body in enumerate(bodies):
+        facts = json.loads(body)
+        if facts["kind"] == EntryKind.ROUND_OUTCOME.value and facts.get("model_digest") == model_digest:
+            return [*bodies[: place + 1], *(later for later in bodies[place + 1 :] if _says_of(later, model_digest))]
+    raise ValueError(f"no committed round gave the model {model_digest}")
+
+
+def planned_report(registered: bytes) -> dict[str, Any]:
+    """The report of a run that plays all its planned rounds, from its `run-registered` entry alone."""
+    record = run_record.read([registered])
+    return _report(record, record.registered["planned"], [registered], None, kind="plan", model_digest=None)
+
+
+def population_report(
+    bodies: Sequence[bytes], population: str, *, delta: float | None = None, checkpoint: str | None = None
+) -> dict[str, Any]:
+    """The report of a population: all its runs and accesses together, and its budget.
+
+    Args:
+      bodies: entries of the population (others are passed over), in order.
+      delta: of the joint epsilon; the budget's, else the largest of its runs' unless given.
+
+    Raises:
+      ValueError: if the population has no entry.
+    """
+    entries = [(body, facts) for body in bodies if (facts := json.loads(body))["population"] == population]
+    if not entries:
+        raise ValueError(f"no entry is of population {population}")
+    spending = Spending(population)
+    for index, (_, facts) in enumerate(entries):
+        spending.take(index, facts)
+    by_run: dict[str, list[bytes]] = {}
+    for body, facts in entries:
+        if facts.get("run") is not None:
+            by_run.setdefault(facts["run"], []).append(body)
+    runs = [run_report(own) for own in by_run.values()]
+    at = spending.budget.delta if spending.budget is not None else delta or max(
+        (report["guarantee"]["delta"] or 0.0 for report in runs), default=0.0
+    )  # fmt: skip
+    joint, obstacle = _joint(spending, at)
+    return {
+        "format": FORMAT,
+        "subject": {"kind": "population", "population": population, "runs": len(runs)},
+        "first_lines": list(_population_lines(runs, joint, obstacle)),
+        "joint": {"epsilon": joint, "delta": at or None, "obstacle": obstacle, "runs_counted": spending.runs},
+        "budget": {
+            "current": None
+            if spending.budget is None
+            else {"epsilon": spending.budget.epsilon, "delta": spending.budget.delta},
+            "changes": [
+                {"budget": facts["budget"], "reason": facts["reason"], "by": facts["by"]}
+                for _, facts in entries
+                if facts["kind"] == EntryKind.BUDGET_SET.value
+            ],
+        },
+        "runs": [
+            {
+                "run": report["subject"]["run"],
+                "task": report["subject"]["task"],
+                "guarantee": report["guarantee"],
+                "first_lines": report["first_lines"],
+            }
+            for report in runs
+        ],
+        "accounting": checklist.accounting(),
+        "entries": _entries([body for body, _ in entries], checkpoint),
+    }
+
+
+def first_lines(record: RunRecord, found: Sequence[Assumption], *, private: bool) -> list[str]:
+    """What comes first: void, no guarantee, violated, not covered."""
+    lines: list[str] = []
+    if "noise" in record.registered["seeded"]:
+        lines.append("GUARANTEE VOID: the noise came from a seed that is known, so it hides nothing.")
+    if not private:
+        lines.append("NO GUARANTEE: no differentially private mechanism has been charged.")
+    lines += [
+        f"VIOLATED: {line.name}: {line.text} ({line.evidence})"
+        for line in found
+        if line.status == VIOLATED and line.name != "fresh-noise"
+    ]
+    lines += [
+        f"AUDIT FAILED: {facts['method']} measured more than the bound on model {facts['model_digest'][:12]}."
+        for facts in record.audits
+        if not facts["passed"]
+    ]
+    uncovered = [
+        f"{facts['parameter']}, chosen by looking at {facts['statistic']}" for facts in record.tuned if facts["event"] is None
+    ]
+    uncovered += record.registered["facts"]["not_covered"]
+    if uncovered:
+        lines.append("Not covered: " + "; ".join(uncovered) + ".")
+    return lines
+
+
+def _report(
+    record: RunRecord,
+    event: Facts | None,
+    bodies: Sequence[bytes],
+    checkpoint: str | None,
+    *,
+    kind: str,
+    model_digest: str | None,
+) -> dict[str, Any]:
+    actual = run_record.actual_event(event, record)
+    found = assumptions.assumptions(record)
+    guarantee = _guarantee(record, actual)
+    registered = record.registered
+    return {
+        "format": FORMAT,
+        "subject": {
+            "kind": kind, "run": registered["run"], "task": record.task.get("name"), "population": registered["population"],
+            "model_digest": model_digest,
+        },
+        "first_lines": first_lines(record, found, private=guarantee["epsilon"] is not None),
+        "guarantee": guarantee,
+        "setting": checklist.setting(record),
+        "accesses": checklist.accesses(record, guarantee),
+        "released": checklist.released(record),
+        "definition": checklist.definition(record, actual),
+        "contributions": checklist.contributions(record),
+        "mechanism": checklist.mechanism(record, event),
+        "accounting": checklist.accounting(),
+        "assumptions": [line.to_json() for line in found],
+        "audits": checklist.audits(record),
+        "transparency": checklist.transparency(record),
+        "data_minimisation": checklist.data_minimisation(record),
+        "entries": _entries(bodies, checkpoint),
+    }  # fmt: skip
+
+
+def _guarantee(record: RunRecord, event: Facts | None) -> dict[str, Any]:
+    priced = claims.claim(event, record.delta)
+    scope = checklist.definition(record, event)
+    colluding = run_record.actual_event(record.colluding, record)
+    devices = max(2, int(record.task["privacy"].get("devices_per_person", 1)))
+    return {
+        **priced,
+        "unit": scope["unit"],
+        "adjacency": scope["adjacency"],
+        "tier": tier(priced["epsilon"]),
+        "statement": _statement(priced, scope),
+        "colluding": None if colluding is None else claims.claim(colluding, record.delta),
+        "group": claims.group_claim(event, record.delta, devices=devices),
+        "remarks": claims.remarks(event, record.delta),
+    }
+
+
+def _statement(priced: dict[str, Any], scope: dict[str, str]) -> str:
+    if priced["epsilon"] is None:
+        return "Nothing is promised."
+    rho = "" if priced["rho"] is None else f" It is also {priced['rho']}-zero-concentrated differentially private."
+    return (
+        f"The algorithm that takes all devices' data to every model that is released is ({priced['epsilon']}, {priced['delta']:g})-"
+        f"differentially private with the {scope['unit']} as unit ({scope['unit_means']}) under {scope['adjacency']} adjacency "
+        f"({scope['adjacency_means']}), by the {priced['conversion']} conversion.{rho}"
+    )
+
+
+def _joint(spending: Spending, delta: float) -> tuple[float | None, str | None]:
+    try:
+        return (claims.up(epsilon_of(spending.events(), delta=delta)) if delta else None), None
+    except ValueError as error:
+        return None, str(error)
+
+
+def _population_lines(runs: Sequence[dict[str, Any]], joint: float | None, obstacle: str | None) -> Iterator[str]:
+    if obstacle is not None:
+        yield f"NO JOINT GUARANTEE: {obstacle}."
+    elif joint is None:
+        yield "NO GUARANTEE: something that was charged has no bound."
+    for report in runs:
+        for line in report["first_lines"]:
+            yield f"{report['subject']['task']} {report['subject']['run'][:12]}: {line}"
+
+
+def _entries(bodies: Sequence[bytes], checkpoint: str | None) -> dict[str, Any]:
+    over = hashlib.sha256(b"".join(merkle.leaf_hash(body) for body in bodies))
+    return {"count": len(bodies), "digest": over.hexdigest(), "checkpoint": checkpoint}
+
+
+def _says_of(body: bytes, model_digest: str) -> bool:
+    facts = json.loads(body)
+    about_models = (EntryKind.MODEL_RELEASED.value, EntryKind.AUDIT_RECORDED.value, EntryKind.APPROVAL.value)
+    if facts["kind"] == EntryKind.ASSUMPTION_CHECKED.value:
+        return True
+    return facts["kind"] in about_models and facts.get("model_digest") == model_digest

@@ -1,0 +1,130 @@
+"""One run as its ledger entries tell it: what was registered, charged, released, measured."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from privacy import curves, events
+from privacy.ledger.entries import EntryKind
+
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """The entries of one run, by kind and in order."""
+
+    registered: Facts
+    charges: Sequence[Facts]
+    outcomes: Sequence[Facts]
+    released: Sequence[Facts]
+    tuned: Sequence[Facts]
+    audits: Sequence[Facts]
+    checked: Sequence[Facts]
+    approvals: Sequence[Facts]
+    transcripts: Sequence[Facts]
+    latest: Facts | None
+    """The newest charge or committed outcome: what it holds is cumulative."""
+
+    @property
+    def task(self) -> Facts:
+        """The task as it was registered; its numbers that are no integers are decimal strings."""
+        return self.registered["task"]
+
+    @property
+    def delta(self) -> float | None:
+        """At which epsilon is asked for."""
+        delta = self.task["privacy"].get("delta")
+        return float(delta) if delta else None
+
+    @property
+    def event(self) -> Facts | None:
+        """Everything that was charged, as one cumulative event; None before the first charge."""
+        return None if self.latest is None else self.latest["event"]
+
+    @property
+    def colluding(self) -> Facts | None:
+        """The same against a server that some devices give their noise to; None where no such claim is made."""
+        return None if self.latest is None else self.latest.get("colluding")
+
+    @property
+    def committed(self) -> Sequence[Facts]:
+        """Outcomes with a model."""
+        return [facts for facts in self.outcomes if facts["result"] == "committed"]
+
+    @property
+    def violated(self) -> Sequence[Facts]:
+        """Assumptions that were measured and did not hold."""
+        return [facts for facts in self.checked if facts["status"] == "violated"]
+
+
+def read(bodies: Sequence[bytes]) -> RunRecord:
+    """The record in the bodies of one run's entries, in order.
+
+    Raises:
+      ValueError: if no run was registered among them, or more than one.
+    """
+    return of([json.loads(body) for body in bodies])
+
+
+def of(entries: Sequence[Facts]) -> RunRecord:
+    """The record in the fields of one run's entries, in order.
+
+    Raises:
+      ValueError: if no run was registered among them, or more than one.
+    """
+    registered = [facts for facts in entries if facts["kind"] == EntryKind.RUN_REGISTERED.value]
+    if not registered:
+        raise ValueError("no run-registered entry among these")
+    if len(registered) > 1:
+        raise ValueError(f"{len(registered)} runs among entries that should be of one")
+
+    def all_of(kind: EntryKind) -> list[Facts]:
+        return [facts for facts in entries if facts["kind"] == kind.value]
+
+    costly = (EntryKind.ROUND_CHARGED.value, EntryKind.ROUND_OUTCOME.value)
+    charged = [facts for facts in entries if facts["kind"] in costly and "event" in facts]
+    return RunRecord(
+        registered=registered[0],
+        charges=all_of(EntryKind.ROUND_CHARGED),
+        outcomes=all_of(EntryKind.ROUND_OUTCOME),
+        released=all_of(EntryKind.MODEL_RELEASED),
+        tuned=all_of(EntryKind.PARAMETER_TUNED),
+        audits=all_of(EntryKind.AUDIT_RECORDED),
+        checked=all_of(EntryKind.ASSUMPTION_CHECKED),
+        approvals=all_of(EntryKind.APPROVAL),
+        transcripts=all_of(EntryKind.SECAGG_TRANSCRIPT),
+        latest=charged[-1] if charged else None,
+    )
+
+
+def actual_event(event: Facts | None, record: RunRecord) -> Facts | None:
+    """`event` as it was, not as it was planned: a violated separation or cap is priced as it was measured.
+
+    A violation that the event cannot express makes it one without any guarantee.
+    """
+    if event is None or not record.violated:
+        return event
+    actual = dict(event)
+    for facts in record.violated:
+        measured = facts["measured"]
+        if facts["assumption"] == "minimum-separation" and "minimum_separation" in actual and "smallest" in measured:
+            actual["minimum_separation"] = min(int(measured["smallest"]), actual["minimum_separation"])
+        elif (
+            facts["assumption"] == "max-participations" and actual.get("max_participations") is not None and "most" in measured
+        ):
+            actual["max_participations"] = max(int(measured["most"]), actual["max_participations"])
+        else:
+            return _unbounded(event, facts["assumption"])
+    try:
+        curves.curve(events.from_json(actual))
+    except ValueError:  # a mechanism whose proof needs the separation that was violated
+        return _unbounded(event, record.violated[0]["assumption"])
+    return actual
+
+
+def _unbounded(event: Facts, assumption: str) -> Facts:
+    return {
+        "kind": "unbounded", "reason": f"{assumption} was violated", "unit": event["unit"], "adjacency": event["adjacency"],
+    }  # fmt: skip
