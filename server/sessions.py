@@ -8,8 +8,6 @@ lying device loses its own contribution: every fault is answered with an enumera
 import hmac
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any, assert_never
 
 import numpy as np
@@ -47,6 +45,7 @@ from contract.task import TaskSpec
 from server.orchestrator import Orchestrator
 from server.session_ids import SessionKey
 from server.session_pace import ROUND_GUESS_S, SessionPace, turn_s
+from server.session_places import Place, Session, Work, cannot_open
 from server.store import blobs
 from server.store.store import parameters_digest
 from server.uploads import Uploads
@@ -54,34 +53,6 @@ from server.uploads import Uploads
 MODEL = "model"
 """Name of the one resource of a round."""
 KEY_BYTES = 32
-
-
-class Place(Enum):
-    """Where a device of the cohort stands."""
-
-    HELD = "held"
-    ASSIGNED = "assigned"
-    OPENED = "opened"
-    ACCEPTED = "accepted"
-    GONE = "gone"
-
-
-@dataclass(slots=True)
-class Session:
-    """A place in the cohort; `fault` says why a session that is gone was ended by the server."""
-
-    place: Place
-    sha256: Digest | None = None
-    fault: AbortReason | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What the cohort of a round is given."""
-
-    plan: bytes
-    model: bytes
-    resource: Resource
 
 
 class SessionTable:
@@ -123,6 +94,16 @@ class SessionTable:
     def run(self) -> RunId:
         """Id of the run."""
         return self._key.run
+
+    @property
+    def places(self) -> int:
+        """Devices that are remembered now."""
+        return len(self._sessions)
+
+    @property
+    def uploads(self) -> int:
+        """Uploads in memory now."""
+        return len(self._uploads)
 
     def close(self) -> None:
         """From here on devices are sent away; what a round holds stays in memory only and is lost."""
@@ -250,7 +231,7 @@ class SessionTable:
             return self._no_session(request.session_id, now_s)
         if not hmac.compare_digest(request.authorization_token, self._key.token(request.session_id)):
             return self._aborted(AbortReason.UNAUTHORIZED, now_s)
-        if (refusal := _cannot_open(session, request)) is not None:
+        if (refusal := cannot_open(session, request)) is not None:
             return self._aborted(refusal, now_s)
         if request.num_bytes != 4 * self._dimension:
             return self._aborted(AbortReason.WRONG_LENGTH, now_s)
@@ -386,15 +367,3 @@ class SessionTable:
             return self._aborted(late if known else AbortReason.UNKNOWN_SESSION, now_s)
         ended, reason = self._last_outcome
         return self._aborted(reason if ended == round_index else AbortReason.DEADLINE_PASSED, now_s)
-
-
-def _cannot_open(session: Session, request: UploadRequest) -> AbortReason | None:
-    match session.place:
-        case Place.ACCEPTED:
-            return AbortReason.ALREADY_SUBMITTED
-        case Place.GONE | Place.HELD:
-            return session.fault or AbortReason.FOREIGN_MESSAGE
-        case Place.OPENED if session.sha256 != request.sha256:
-            return AbortReason.WRONG_HASH  # a resumed upload sends the same bytes
-        case _:
-            return None
