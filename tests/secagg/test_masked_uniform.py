@@ -46,7 +46,7 @@ def linear_complexity(bits: list[int]) -> int:
     reversed_seen = 0
     for n, bit in enumerate(bits):
         reversed_seen = (reversed_seen << 1) | bit
-        if bin(c & reversed_seen & ((1 << (length + 1)) - 1)).count("1") & 1:
+        if (c & reversed_seen & ((1 << (length + 1)) - 1)).bit_count() & 1:
             previous = c
             c ^= b << gap
             if 2 * length <= n:
