@@ -3,19 +3,21 @@
 Where the curve is a line, alpha rho, rho is all there is to know; where it is not, `rdp` gives it at any real order.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from privacy import distributed_curves, matrix_sensitivity, sampled, tree_sensitivity, zcdp
+from privacy import distributed_curves, matrix_sensitivity, sampled, selection, tree_sensitivity, zcdp
 from privacy.events import (
     AdaptiveClipEvent,
     BandedEvent,
     BltEvent,
     DistributedEvent,
-    Event,
     GaussianEvent,
+    SelectionEvent,
+    SimpleEvent,
     TreeEvent,
     UnboundedEvent,
 )
@@ -45,7 +47,7 @@ class Curve:
     real_orders: bool = False
 
 
-def curve(event: Event) -> Curve:
+def curve(event: SimpleEvent) -> Curve:
     """The curve of `event`.
 
     Raises:
@@ -58,7 +60,10 @@ def curve(event: Event) -> Curve:
         case UnboundedEvent():
             return _line(math.inf, 0.0, gaussian=False)
         case AdaptiveClipEvent():
-            return curve(event.release)
+            multiplier = (event.vector_noise_multiplier**-2 + (2 * event.bit_noise_multiplier) ** -2) ** -0.5
+            return curve(dataclasses.replace(event.release, noise_multiplier=multiplier))
+        case SelectionEvent():
+            return _selection(event)
         case DistributedEvent():
             return Curve(
                 rho=None,
@@ -110,6 +115,18 @@ def sensitivity_squared(event: TreeEvent | GaussianEvent | BandedEvent | BltEven
             return matrix_sensitivity.blt(event)
         case _:
             assert_never(event)
+
+
+def _selection(event: SelectionEvent) -> Curve:
+    trial = curve(event.trial)
+    copies = 1 / event.stop_probability  # the expected number of trials bounds how often a sampler's distance counts
+    return Curve(
+        rho=None,
+        gaussian=False,
+        rdp=selection.rdp(trial.rdp, shape=event.shape, stop_probability=event.stop_probability),
+        distance=trial.distance * copies,
+        real_orders=trial.real_orders,
+    )
 
 
 def epsilon_rdp(parts: Sequence[Curve], delta: float) -> float:

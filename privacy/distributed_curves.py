@@ -13,9 +13,12 @@ from functools import lru_cache
 
 import numpy as np
 
+from privacy import convolution
 from privacy.events import DistributedEvent
 
 MECHANISMS = ("ddg", "skellam")
+_NEGLIGIBLE = 1e-6
+"""What tau adds where it is so small is not worth a convolution."""
 
 
 @lru_cache(maxsize=1024)
@@ -70,6 +73,8 @@ def skellam(alpha: int, *, squared_norm: int, dimension: int, local_sigma: float
 def rdp(event: DistributedEvent) -> Callable[[float], float]:
     """The curve of an event at any real order above 1: its dearest `participations` releases, added.
 
+    Where tau counts and the sum is narrow, the curve of the exact masses (`convolution`) is taken instead if it is lower.
+
     Raises:
       ValueError: for an unknown mechanism or values that no mechanism has.
     """
@@ -99,9 +104,13 @@ def rdp(event: DistributedEvent) -> Callable[[float], float]:
 
 def _one(event: DistributedEvent, alpha: int, count: int) -> float:
     if event.mechanism == "ddg":
-        return discrete_gaussian(
+        published = discrete_gaussian(
             alpha, squared_norm=event.squared_norm, dimension=event.dimension, local_sigma=event.local_sigma, contributors=count
         )
+        if not convolution.applies(event) or tau(count, event.local_sigma) * event.dimension < _NEGLIGIBLE:
+            return published
+        exact = convolution.rdp(alpha, squared_norm=event.squared_norm, local_sigma=event.local_sigma, contributors=count)
+        return min(published, exact)
     return skellam(
         alpha, squared_norm=event.squared_norm, dimension=event.dimension, local_sigma=event.local_sigma, contributors=count
     )

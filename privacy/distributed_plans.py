@@ -91,6 +91,15 @@ def plan(
     return chosen if bits is not None else dataclasses.replace(chosen, bits=narrowest_lane(chosen))
 
 
+def scale_for(chosen: DistributedPlan, sum_norm: float) -> float:
+    """The published scale for `chosen`'s lane when a sum's norm is at most `sum_norm`."""
+    noise = chosen.noise_multiplier * chosen.clip_norm
+    scale = _published(chosen.bits, chosen.devices, sum_norm, chosen.rotation.block, noise)
+    if chosen.mechanism == "skellam" and chosen.local_sigma > 0:
+        scale = min(scale, SKELLAM_LARGEST * chosen.scale / chosen.local_sigma)
+    return scale
+
+
 def narrowest_lane(chosen: DistributedPlan) -> int:
     """The fewest bits at which no coordinate of a sum leaves its lane but with probability `TARGET_OVERFLOW`.
 

@@ -171,6 +171,21 @@ class AdaptiveClipEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionEvent:
+    """`trial` repeated a random number of times, of which only the best is looked at: hyperparameter search by random stopping.
+
+    The number of trials has the truncated negative binomial law of `shape` and `stop_probability` (shape 1: geometric).
+    """
+
+    kind: ClassVar[str] = "selection"
+    trial: "TreeEvent | GaussianEvent | BandedEvent | BltEvent | DistributedEvent"
+    shape: float
+    stop_probability: float
+    unit: Unit = Unit.DEVICE
+    adjacency: Adjacency = Adjacency.ZERO_OUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UnboundedEvent:
     """Something released without any guarantee."""
 
@@ -204,21 +219,30 @@ class ComposedEvent:
 
 MatrixEvent: TypeAlias = BandedEvent | BltEvent
 SimpleEvent: TypeAlias = (
-    TreeEvent | GaussianEvent | BandedEvent | BltEvent | DistributedEvent | AdaptiveClipEvent | UnboundedEvent
+    TreeEvent | GaussianEvent | BandedEvent | BltEvent | DistributedEvent | AdaptiveClipEvent | SelectionEvent | UnboundedEvent
 )
 Event: TypeAlias = SimpleEvent | ComposedEvent
 
 _KINDS: Mapping[str, type[SimpleEvent]] = MappingProxyType(
     {
         kind.kind: kind
-        for kind in (TreeEvent, GaussianEvent, BandedEvent, BltEvent, DistributedEvent, AdaptiveClipEvent, UnboundedEvent)
+        for kind in (
+            TreeEvent,
+            GaussianEvent,
+            BandedEvent,
+            BltEvent,
+            DistributedEvent,
+            AdaptiveClipEvent,
+            SelectionEvent,
+            UnboundedEvent,
+        )
     }
 )
 _ENUMS: Mapping[str, type[Enum]] = MappingProxyType({"unit": Unit, "adjacency": Adjacency, "law": Law})
 _FLOATS = frozenset(
     {
         "noise_multiplier", "sampling_rate", "column_norm_squared", "numerical_inflation", "local_sigma",
-        "vector_noise_multiplier", "bit_noise_multiplier",
+        "vector_noise_multiplier", "bit_noise_multiplier", "shape", "stop_probability",
     }
 )  # fmt: skip
 _FLOAT_TUPLES = frozenset({"buf_decay", "output_scale"})
@@ -235,6 +259,8 @@ def to_json(event: Event) -> dict[str, Json]:
     body = cast(dict[str, Json], plain(event))
     if isinstance(event, AdaptiveClipEvent):
         body["release"] = to_json(event.release)
+    if isinstance(event, SelectionEvent):
+        body["trial"] = to_json(event.trial)
     return {"kind": event.kind, **body}
 
 
@@ -283,6 +309,6 @@ def _value(name: str, value: Any) -> Any:
         return None if value is None else float(value)
     if name in _FLOAT_TUPLES:
         return tuple(float(item) for item in value)
-    if name == "release":
+    if name in ("release", "trial"):
         return from_json(value)
     return tuple(cast(list[Any], value)) if isinstance(value, list) else value

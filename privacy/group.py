@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from privacy import accounting, curves, zcdp
 from privacy.accounting import Price
-from privacy.events import DistributedEvent, Event
+from privacy.events import DistributedEvent, Event, simple
 
 
 def price(events: Event | Sequence[Event], delta: float, *, size: int) -> Price:
@@ -29,7 +29,7 @@ def price(events: Event | Sequence[Event], delta: float, *, size: int) -> Price:
     """
     if size < 1:
         raise ValueError(f"size must be at least 1, not {size}")
-    several = tuple(events) if isinstance(events, Sequence) else (events,)
+    several = simple(events if isinstance(events, Sequence) else (events,))
     alone = accounting.price(several, delta)
     if size == 1:
         return alone

@@ -41,7 +41,7 @@ def masses(variance: Fraction, *, reach: int) -> list[int]:
 
 
 def _falls(variance: float, reach: int, start: int) -> float:
-    """At least how many bits I_start lies below I_reach, by the bound on I_(x+1) / I_x of Amos 1974 (Mathematics of Computation 28, Eq. 9)."""
+    """At least how many bits I_start lies below I_reach: Amos 1974 (Mathematics of Computation 28, Eq. 9) bounds I_(x+1) / I_x."""
     x = np.arange(reach, start, dtype=np.float64) + 0.5
     return float(-np.log2(variance / (x + np.sqrt(x * x + variance * variance))).sum())
 
