@@ -7,6 +7,7 @@ from pathlib import Path
 from client_sim.data.jsonlines import JsonLinesLoader, Kind
 from client_sim.data.loader import Loader
 from client_sim.data.synthetic_features import SyntheticFeatures
+from client_sim.data.synthetic_selection import SyntheticSelection
 from client_sim.data.synthetic_text import SyntheticText
 from contract.errors import ErrorCode, TuttiError
 from contract.task import DataSpec
@@ -51,6 +52,8 @@ def _synthetic(data: DataSpec, model: str) -> Loader:
     num_devices = data.devices or SYNTHETIC_DEVICES
     if model == "mlp":
         return SyntheticFeatures(num_devices=num_devices, seed=data.seed)
+    if model == "text_selection":
+        return SyntheticSelection(num_devices=num_devices, seed=data.seed, locale=data.locale)
     if model.startswith("next_word") or ":" in model:
         return SyntheticText(num_devices=num_devices, seed=data.seed)
     raise TuttiError(ErrorCode.DATA_INVALID, f"there is no synthetic population for the model {model!r}: give a file")
