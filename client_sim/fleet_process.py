@@ -111,7 +111,7 @@ class Crew:
                     policy=self.setup.policy,
                 )
                 self.shapes[outcome.shape] += 1
-                await asyncio.sleep(self._pause_s(outcome, draws.random()))
+                await asyncio.sleep(self.pause_s(outcome, draws.random()))
 
     async def _ready(self, index: int) -> bool:
         if self.population is None:
@@ -122,7 +122,8 @@ class Crew:
         await asyncio.sleep(CONDITIONS_S)
         return False
 
-    def _pause_s(self, outcome: Outcome, share: float) -> float:
+    def pause_s(self, outcome: Outcome, share: float) -> float:
+        """How long a device rests after a session, `share` of the way into the window that it was given."""
         if outcome.retry is not None:
             window = outcome.retry
             return max(self.setup.idle_s, window.minimum_s + share * max(0.0, window.maximum_s - window.minimum_s))
