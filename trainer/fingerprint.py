@@ -1,7 +1,8 @@
 """FarmHash's Fingerprint64, by which the text-selection model finds the embedding of a piece of a word.
 
-Notation follows FarmHash (github.com/google/farmhash, namespace farmhashna, MIT licence): 64-bit words, little-endian, arithmetic
-modulo 2^64. The fingerprint is frozen by its authors and is also BigQuery's FARM_FINGERPRINT (there as a signed integer).
+Notation follows FarmHash (github.com/google/farmhash, namespace farmhashna, MIT licence): 64-bit words, little-endian,
+arithmetic modulo 2^64. The fingerprint is frozen by its authors and is also BigQuery's FARM_FINGERPRINT (there as a signed
+integer).
 """
 
 _MASK = (1 << 64) - 1

@@ -1,6 +1,7 @@
 """The text side of text selection: tokens, their pieces, and the boundary punctuation that is no part of a selection.
 
-Source: AOSP libtextclassifier (Apache-2.0), token-feature-extractor and feature-processor, as configured in the model shipped in 2019.
+Source: AOSP libtextclassifier (Apache-2.0), token-feature-extractor and feature-processor, as configured in the model shipped
+in 2019.
 """
 
 import functools
@@ -77,11 +78,16 @@ def stripped(text: str, span: tuple[int, int], tap: tuple[int, int]) -> tuple[in
 
     Parentheses stay where they are pairs, since telephone numbers begin with them.
 
+    Raises:
+      ValueError: if `tap` is empty or not inside `span`.
+
     >>> text = "at (617) 555-0100.)"
     >>> stripped(text, (3, 19), (4, 7)), stripped(text, (3, 8), (4, 7))
     ((3, 17), (3, 8))
     """
     (first, last), before = span, (-1, -1)
+    if not first <= tap[0] < tap[1] <= last:
+        raise ValueError(f"tap {tap} must be a part of span {span}")
     while (first, last) != before:
         before = (first, last)
         while first < tap[0] and _is_boundary(text[first]):

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from trainer.model import Model
-from trainer.models import mlp, next_word
+from trainer.models import mlp, next_word, text_selection
 
 _FACTORIES: dict[str, Callable[..., Model]] = {
     "mlp": mlp.build,
     "next_word": next_word.build,
     "next_word_small": next_word.build_small,
+    "text_selection": text_selection.build,
 }
 
 
