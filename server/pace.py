@@ -10,6 +10,8 @@ from contract.messages import RetryWindow
 
 SMALL_POPULATION_ROUNDS = 20
 """A population that fills fewer rounds than this is small."""
+READY_SHARE = 0.1
+"""Of the devices that come back about so many can be taken: their conditions hold and their records allow it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ class PaceSteering:
             wait = self.round_s - now_s % self.round_s
             return RetryWindow(wait, wait + 0.1 * self.round_s)
         rounds_until_needed = self.devices / self.cohort
-        spread = rounds_until_needed * self.round_s * (1.0 if _is_night(now_s) else 2.0)
+        spread = READY_SHARE * rounds_until_needed * self.round_s * (1.0 if _is_night(now_s) else 2.0)
         return RetryWindow(0.5 * spread, 1.5 * spread)
 
 

@@ -12,8 +12,6 @@ class LocaleWords:
     plain: tuple[str, ...]
     forms: Mapping[str, tuple[str, ...]]
     slots: Mapping[str, tuple[str, ...]]
-    joint: str = " "
-    """Between two sentences of one message."""
     spaced: tuple[str, ...] = ()
     """Entities with spaces around them where others have none: digits have no script, so no token would begin with them."""
 
@@ -136,7 +134,7 @@ JAPANESE = LocaleWords(
     plain=(
         "明日いっしょに昼食をたべませんか",
         "映画は八時にはじまると思います",
-        "それはいいですね、ありがとう",
+        "それはいいですね 本当にありがとう",
         "今週の週末に台所をぬりましょう",
         "だれか今日ネコにごはんをあげましたか",
         "会議は月曜の朝になりました",
@@ -167,12 +165,11 @@ JAPANESE = LocaleWords(
             "札幌市中央区",
             "京都市左京区",
         ),
-        "town": ("神南", "梅田", "みなとみらい", "三ノ宮", "あざみ野", "八ツ橋町", "大通西", "つつじヶ丘", "桜木町"),
+        "town": ("神南", "梅田", "みなとみらい町", "三ノ宮", "あざみ野", "八ツ橋町", "大通西", "つつじヶ丘", "桜木町"),
         "house": ("サクラハイツ", "メゾン", "パークビル"),
         "name": _NAMES,
         "host": _HOSTS,
     },
-    joint="、",
     spaced=("phone",),
 )
 

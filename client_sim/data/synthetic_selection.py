@@ -99,7 +99,7 @@ def _plain(words: LocaleWords, draw: np.random.Generator) -> Example:
     text = _one(words.plain, draw)
     tap = _one(_taps(text), draw)
     if draw.random() < 0.3:
-        text += words.joint + _one(words.carriers, draw).format(e=_entity(words, "address", draw))
+        text += " " + _one(words.carriers, draw).format(e=_entity(words, "address", draw))
     return {"text": text, "tap": list(tap), "selection": list(tap), "entity": "none"}
 
 
