@@ -41,7 +41,7 @@ def discrete_gaussian(alpha: float, *, squared_norm: int, dimension: int, local_
       alpha: order above 1.
       squared_norm: D2^2.
 
-    Source: arXiv:2102.06387v4, Theorem 1 with Proposition 14; D1 <= min(sqrt(d) D2, D2^2).
+    Source: arXiv:2102.06387v4, Theorem 1 and the Renyi bounds for sums of discrete Gaussians behind it; D1 <= min(sqrt(d) D2, D2^2).
 
     >>> round(discrete_gaussian(2.0, squared_norm=10**8, dimension=1, local_sigma=1e3, contributors=100), 6)
     1.0
@@ -59,7 +59,7 @@ def discrete_gaussian(alpha: float, *, squared_norm: int, dimension: int, local_
 def skellam(alpha: int, *, squared_norm: int, dimension: int, local_sigma: float, contributors: int) -> float:
     """D_alpha of one release with Skellam noise of total variance `contributors` local_sigma^2, for a whole order.
 
-    Source: arXiv:2110.04995v3 (Agarwal, Kairouz, Liu), Theorem 3.5.
+    Source: arXiv:2110.04995v3 (Agarwal, Kairouz, Liu), main theorem on the multi-dimensional Skellam mechanism.
 
     >>> round(skellam(2, squared_norm=10**8, dimension=10, local_sigma=1e3, contributors=100), 6)
     1.0

@@ -17,7 +17,7 @@ def optimize_blt(
     Raises:
       ValueError: for a number of buffers outside 1 to 8.
 
-    Source: arXiv:2408.08868v2 (McMahan, Xu, Zhang), section 3.
+    Source: arXiv:2408.08868v2 (McMahan, Xu, Zhang).
     """
     if not 1 <= buffers <= 8:
         raise ValueError(f"buffers must lie in [1, 8], not {buffers}")

@@ -71,7 +71,7 @@ class BufferedNoise:
     Guarantee:
       As the module says, with the numerical error of `BufferedToeplitz.numerical_error`.
 
-    Source: arXiv:2404.16706v2 (McMahan, Xu, Zhang), Algorithm 1, for the inverse.
+    Source: arXiv:2404.16706v2 (Dvijotham, McMahan, Pillutla, Steinke, Thakurta), the streaming algorithm for the inverse.
     """
 
     def __init__(

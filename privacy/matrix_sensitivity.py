@@ -40,7 +40,7 @@ def blt(event: BltEvent) -> float:
     Raises:
       ValueError: unless the strategy's coefficients are non-negative and never increase, which the result needs.
 
-    Source: arXiv:2405.13763v2 (Kalinin, Lampert), Theorem 2; for BLTs arXiv:2404.16706v2 (McMahan, Xu, Zhang), section 4.
+    Source: arXiv:2405.13763v2 (Kalinin, Lampert), Theorem 2; for BLTs arXiv:2408.08868v2 (McMahan, Xu, Zhang).
 
     >>> event = BltEvent(noise_multiplier=1.0, leaves=3, buf_decay=(0.5,), output_scale=(0.5,))
     >>> blt(event)  # columns (1, .5, .25), (0, 1, .5), (0, 0, 1) add up to (1, 1.5, 1.75)
