@@ -132,6 +132,11 @@ class Tokens:
         token = _token(row)
         return Principal(id=token.id, name=token.name, scopes=token.scopes, populations=token.populations)
 
+    def exist(self) -> bool:
+        """Whether any token was ever made."""
+        with self._transactions.read() as session:
+            return session.scalar(select(TokenRow.id).limit(1)) is not None
+
     def all(self) -> list[Token]:
         """Every token ever made, the oldest first."""
         with self._transactions.read() as session:

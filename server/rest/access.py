@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from contract.errors import ErrorCode, TuttiError
@@ -13,27 +13,42 @@ from server.tokens import Principal, Scope
 
 LOCAL = Principal(id="local", name="whoever is at this machine", scopes=frozenset({Scope.ADMIN}))
 """Who asks where no token is needed: a server on a loopback address whose store has none."""
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "testserver"})
 
 _BEARER = HTTPBearer(auto_error=False, description="A token made by `tutti token create`.")
 ServicesOf = Annotated[Services, Depends(services_of)]
 
 
 def principal_of(
-    services: ServicesOf, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+    request: Request, services: ServicesOf, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 ) -> Principal:
     """Whose request this is.
 
     Raises:
-      TuttiError: UNAUTHENTICATED without a valid token, unless the server is open and no token was given; RATE_LIMITED.
+      TuttiError: UNAUTHENTICATED without a valid token, unless the server is open and no token was ever made; RATE_LIMITED;
+        FORBIDDEN if another site speaks to an open server through the browser of whoever sits here.
     """
     if credentials is None:
-        if services.open_access:
+        if services.open_access and not services.tokens.exist():
+            _check_site(request)
             return LOCAL
         raise TuttiError(ErrorCode.UNAUTHENTICATED, "this server asks for a bearer token")
     principal = services.tokens.principal(credentials.credentials)
     if not services.rate.allows(f"token {principal.id}"):
         raise TuttiError(ErrorCode.RATE_LIMITED, "too many requests with this token")
     return principal
+
+
+def _check_site(request: Request) -> None:
+    """Without a login, a page elsewhere could speak through the browser, or have its own name lead to this machine."""
+    origin = request.headers.get("origin")
+    sites = [request.headers.get("host", "")] + ([] if origin is None else [origin.rpartition("//")[2]])
+    for site in sites:
+        name, _, port = site.rpartition(":")
+        if (name if name and port.isdigit() else site) not in LOOPBACK_NAMES:
+            raise TuttiError(
+                ErrorCode.FORBIDDEN, "this server is open to this machine only; make a token to reach it otherwise"
+            )
 
 
 def requires(*scopes: Scope) -> Callable[..., Principal]:

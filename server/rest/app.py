@@ -22,7 +22,6 @@ from server.store.store import Store
 from server.store.tallies import tally
 from server.tokens import Tokens
 
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "testserver"})
 _ABOUT = """Runs, their privacy ledger and their models.
 
 Nothing is revealed before its privacy cost is on the record: a model answers 409 until its entry is committed. Lists come in pages by
@@ -48,7 +47,7 @@ def create_app(
     Args:
       signer: signs the ledger's checkpoints.
       launcher: registers the runs that `POST /v1/runs` asks for; without one it answers 503.
-      open_access: whoever reaches the server may do everything without a token: for loopback addresses only.
+      open_access: until the first token is made, whoever reaches the server may do everything: for loopback addresses only.
       data_directory: the files that a task may name as data or weights; none without it.
       metrics: shared with other faces of the same process.
     """
@@ -66,10 +65,8 @@ def create_app(
     for module in (runs, events, models, reporting, populations, ledger, costs, health):
         app.include_router(module.router)
     pages.install(app)
-    hosts = LOOPBACK_NAMES if open_access else frozenset[str]()
-    app.add_middleware(
-        LimitsMiddleware, rate=RateLimit(clock, per_s=requests_per_s, burst=burst), most_body_bytes=most_body_bytes, hosts=hosts
-    )
+    front = RateLimit(clock, per_s=requests_per_s, burst=burst)
+    app.add_middleware(LimitsMiddleware, rate=front, most_body_bytes=most_body_bytes)
     app.add_middleware(WatchedMiddleware, metrics=metrics, clock=clock)
     return app
 

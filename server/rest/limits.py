@@ -1,4 +1,4 @@
-"""Limits on what one client may ask: how often, how much at once, and under which name of this host."""
+"""Limits on what one client may ask: how often, and how much at once."""
 
 from collections import OrderedDict
 
@@ -40,12 +40,10 @@ class RateLimit:
 
 
 class LimitsMiddleware:
-    """Refuses requests that come too often from one address, are too large, or name another host."""
+    """Refuses requests that come too often from one address or are too large."""
 
-    def __init__(
-        self, app: ASGIApp, *, rate: RateLimit, most_body_bytes: int = MOST_BODY_BYTES, hosts: frozenset[str] = frozenset()
-    ) -> None:
-        self._app, self._rate, self._most, self._hosts = app, rate, most_body_bytes, hosts
+    def __init__(self, app: ASGIApp, *, rate: RateLimit, most_body_bytes: int = MOST_BODY_BYTES) -> None:
+        self._app, self._rate, self._most = app, rate, most_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -64,15 +62,7 @@ class LimitsMiddleware:
             return
         await self._app(scope, _replaying(body or b"", receive), send)
 
-    def _ours(self, address: str) -> bool:
-        name, _, port = address.rpartition(":")
-        return (name if name and port.isdigit() else address) in self._hosts
-
     def _refusal(self, headers: Headers, client: str) -> "problems.JSONResponse | None":
-        origin = headers.get("origin", "").rpartition("//")[2]
-        if self._hosts and (not self._ours(headers.get("host", "")) or ("origin" in headers and not self._ours(origin))):
-            # Without a login, a page elsewhere could speak through the browser, or have its own name lead to this machine.
-            return problems.response(ErrorCode.FORBIDDEN, "this server answers to its own name only")
         if not self._rate.allows(client):
             return problems.response(
                 ErrorCode.RATE_LIMITED, "too many requests from this address", headers={"Retry-After": "1"}

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Response
 
 from contract.errors import ErrorCode, TuttiError
 from server.rest import bodies, budgeting, reporting
@@ -53,13 +53,17 @@ def set_approval(
     return _population(services, population, _runs_of(services, population))
 
 
-@router.get("/populations/{population}/report", responses=READ_ONE | reporting.FORMATS | describes(ErrorCode.LEDGER_BROKEN))
+@router.get(
+    "/populations/{population}/report",
+    response_class=Response,
+    responses=READ_ONE | reporting.FORMATS | describes(ErrorCode.LEDGER_BROKEN),
+)
 def population_report(
     services: ServicesOf, principal: Reader, population: PopulationName, accept: reporting.Accept = None
-) -> reporting.ReportResponse:
-    """The report of a population: all its runs together."""
-    runs = _known(services, principal, population)
-    return reporting.population_report(services, population, runs, accept)
+) -> Response:
+    """The report of a population: all its runs and accesses together, with its budget."""
+    _known(services, principal, population)
+    return reporting.population_report(services, population, accept)
 
 
 def _known(services: Services, principal: Principal, population: str) -> list[Run]:

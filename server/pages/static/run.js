@@ -32,7 +32,7 @@ function showHead(run) {
   document.title = `Tutti: ${run.task} ${run.run.slice(0, 8)}`;
   const privacy = run.privacy;
   replace(byId("first-lines"), ...privacy.first_lines.map((line) =>
-    element("p", { class: /^(GUARANTEE|VIOLATED|NO )/.test(line) ? "notice bad" : "notice warn" }, line)));
+    element("p", { class: /GUARANTEE VOID|VIOLATED|NO GUARANTEE/.test(line) ? "notice bad" : "notice warn" }, line)));
   const epsilon = privacy.epsilon === null ? ["unbounded", ""] : [number(privacy.epsilon), `at delta ${number(privacy.delta)}, ${privacy.conversion}`];
   replace(byId("tiles"),
     tile("Rounds", `${run.rounds} / ${run.planned}`, `${run.abandoned} abandoned`),

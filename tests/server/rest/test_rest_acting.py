@@ -203,6 +203,14 @@ def test_an_open_server_answers_to_its_own_name_only(played: Api) -> None:
     assert played.client.get("/v1/runs", headers={"Host": "localhost:7311"}).status_code == 200
 
 
+def test_an_open_server_is_open_until_the_first_token_is_made(played: Api) -> None:
+    assert played.client.get("/v1/runs").status_code == 200
+    viewer = played.headers(Scope.VIEWER)
+    assert played.client.get("/v1/runs").status_code == 401
+    assert played.client.get("/v1/runs", headers=viewer).status_code == 200
+    assert played.client.get("/v1/runs", headers={**viewer, "Host": "fl.example"}).status_code == 200
+
+
 def test_a_form_that_any_page_could_send_changes_nothing(played: Api, small: Task) -> None:
     body = json.dumps({"task": small("forged")})
     answer = played.client.post("/v1/runs", content=body, headers={"Content-Type": "text/plain"})

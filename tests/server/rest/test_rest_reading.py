@@ -6,7 +6,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import jsonschema
+
 from contract.errors import ErrorCode
+from privacy import report
 from privacy.ledger import checkpoint, merkle, proofs
 from privacy.ledger.notes import VerifierKey
 from server.store.tables import ModelRow
@@ -129,6 +132,23 @@ def test_events_of_a_finished_run_replay_and_end(played: Api) -> None:
     assert sum(json.loads(block["data"])["state"] == "committed" for block in rounds) == 3
     later = played.client.get(f"/v1/runs/{_run(played)}/events", headers={"Last-Event-ID": rounds[0]["id"]})
     assert later.text.count("event: round") == len(rounds) - 1
+
+
+def test_a_report_follows_its_published_schema_and_its_entries(played: Api) -> None:
+    schema = played.client.get("/v1/reports/schema").json()
+    entries = [item["body"].encode() for item in _all(played, "/v1/ledger/entries?limit=100")]
+    count = played.store.run(_run(played)).next_round
+    for path in (
+        f"/v1/runs/{_run(played)}/report",
+        f"/v1/runs/{_run(played)}/models/{count}/report",
+        "/v1/populations/people/report",
+    ):
+        told = played.client.get(path).json()
+        jsonschema.validate(told, schema)
+        assert report.check(told, entries) == []
+        in_words = played.client.get(path, headers={"Accept": "text/markdown"})
+        assert in_words.headers["content-type"].startswith("text/markdown")
+        assert in_words.text.startswith("#")
 
 
 def test_cost_is_told_before_anything_runs(played: Api, small: Task) -> None:

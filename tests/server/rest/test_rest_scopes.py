@@ -26,6 +26,8 @@ ALLOWED: dict[tuple[str, str], set[Scope] | None] = {
     ("GET", "/v1/runs/{run}/events"): READERS,
     ("GET", "/v1/runs/{run}/models/{round}"): READERS,
     ("GET", "/v1/runs/{run}/report"): READERS,
+    ("GET", "/v1/runs/{run}/models/{round}/report"): READERS,
+    ("GET", "/v1/reports/schema"): READERS,
     ("GET", "/v1/populations"): READERS,
     ("GET", "/v1/populations/{population}/budget"): READERS,
     ("PUT", "/v1/populations/{population}/budget"): OFFICERS,
