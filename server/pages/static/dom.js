@@ -26,7 +26,7 @@ export function replace(target, ...children) {
 export function table(caption, columns, rows) {
   const head = element("tr", {}, ...columns.map((column) => element("th", { scope: "col", class: column.class }, column.title)));
   const body = rows.map((row) =>
-    element("tr", {}, ...columns.map((column) => element("td", { class: column.class }, column.cell(row)))));
+    element("tr", {}, ...columns.map((column) => element("td", { class: column.class, "data-title": column.title }, column.cell(row)))));
   return element("table", {}, element("caption", {}, caption), element("thead", {}, head), element("tbody", {}, ...body));
 }
 
