@@ -29,11 +29,12 @@ def register(database: Store, keys: KeyDirectory, spec: TaskSpec) -> Run:
     """A new run of `spec` that waits for devices.
 
     Raises:
-      TuttiError: TASK_INVALID if the task needs the devices' data here; others as any run.
+      TuttiError: TASK_INVALID if the task needs the devices' data here; MECHANISM_UNSUPPORTED; others as any run.
     """
     if spec.model.vocabulary == "data":
         detail = "model.vocabulary: data would be counted in the devices' text, which a server does not have"
         raise TuttiError(ErrorCode.TASK_INVALID, detail)
+    hosting.refuse(spec)
     prepared = tasks.prepare(spec)
     return registration.register(
         store=database,

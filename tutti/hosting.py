@@ -6,8 +6,10 @@ from typing import Any
 from contract.clock import Clock, SystemClock
 from contract.errors import ErrorCode, TuttiError
 from contract.ids import RunId
+from contract.task import TaskSpec
 from server.faults import FaultHook, no_faults
 from server.keys import KeyDirectory
+from server.mechanisms import CentralMechanism
 from server.orchestrator import Orchestrator
 from server.pace import PaceSteering
 from server.registration import key_of
@@ -20,6 +22,21 @@ from server.tasks import PreparedTask
 
 Listener = Callable[[Mapping[str, Any]], None]
 UNKNOWN_DEVICES = 1_000_000
+
+
+def refuse(spec: TaskSpec) -> None:
+    """Says before a run is registered that devices could not play it over gRPC.
+
+    Raises:
+      TuttiError: MECHANISM_UNSUPPORTED for a task whose rounds need more than an upload in the clear.
+    """
+    if spec.aggregation.secure:
+        raise _unsupported(spec)
+
+
+def _unsupported(spec: TaskSpec) -> TuttiError:
+    detail = f"{spec.name}: secure aggregation is not hosted over gRPC yet; use --transport inprocess"
+    return TuttiError(ErrorCode.MECHANISM_UNSUPPORTED, detail)
 
 
 def table_of(
@@ -37,9 +54,8 @@ def table_of(
       TuttiError: RUN_STATE if its noise key is gone; MECHANISM_UNSUPPORTED if its rounds need more than an upload in the clear.
     """
     spec, mechanism = prepared.spec, prepared.mechanism
-    if spec.aggregation.secure:
-        detail = f"{spec.name}: secure aggregation is not hosted over gRPC yet; use --transport inprocess"
-        raise TuttiError(ErrorCode.MECHANISM_UNSUPPORTED, detail)
+    if not isinstance(mechanism, CentralMechanism):
+        raise _unsupported(spec)
     cohort = round(spec.cohort.report_goal * spec.cohort.over_selection)
     rounds = Orchestrator(
         store=database,

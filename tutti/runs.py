@@ -20,7 +20,7 @@ from server.store.store import Store
 from server.store.values import Run, RunState
 from server.tasks import PreparedTask
 from trainer.vocabulary import Vocabulary, count_words
-from tutti import loopback, results, simulation, stores
+from tutti import hosting, loopback, results, simulation, stores
 from tutti.evaluation import HeldOut
 
 
@@ -72,6 +72,8 @@ def run(
     if isinstance(data, str):
         spec = task.replace(spec, data={"source": data})
     tasks.refuse(spec)
+    if transport == "grpc":
+        hosting.refuse(spec)
     loader = open_loader(spec.data, model=spec.model.name) if data is None or isinstance(data, str) else data
     prepared = tasks.prepare(spec, vocabulary(spec, loader))
     settings = RunSettings(
@@ -117,6 +119,9 @@ def resume(
             return results.result(database, found)
         if found.state is RunState.CANCELLED:
             raise TuttiError(ErrorCode.RUN_STATE, f"run {found.id[:12]} was cancelled")
+        if found.settings["transport"] == "devices":
+            database.set_run_state(found.id, RunState.RUNNING)  # `tutti serve` takes it up
+            return results.result(database, database.run(found.id))
         loader = data if data is not None else open_loader(found.spec.data, model=found.spec.model.name)
         prepared = tasks.prepare(found.spec, vocabulary(found.spec, loader))
         if loader.digest != found.settings["data_digest"]:
