@@ -132,13 +132,9 @@ class DistributedPlan:
         """
         if vector.shape != (self.dimension,):
             raise ValueError(f"vector must have shape ({self.dimension},), not {vector.shape}")
-        real = vector.astype(np.float32, copy=False)
-        norm = math.sqrt(float(np.einsum("i,i->", real, real, dtype=np.float64)))
-        if not math.isfinite(norm):
-            raise ValueError("vector holds a value that is not finite")
-        factor = self.scale * min(1.0, self.clip_norm / norm if norm > 0 else 1.0)
+        real = rounding.scaled_to_norm(vector.astype(np.float32, copy=False), clip_norm=self.clip_norm, scale=self.scale)
         key = entropy(KEY_BYTES)
-        scaled = self.rotation.apply(real * np.float32(factor), rotation_seed)
+        scaled = self.rotation.apply(real, rotation_seed)
         rounded = rounding.round_within(scaled, self.squared_norm, Keystream(key, "stochastic rounding", 0))
         if self.local_sigma > 0:
             rounded += (

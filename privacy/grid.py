@@ -91,13 +91,9 @@ class Grid:
         """
         if delta.shape != (self.dimension,):
             raise ValueError(f"delta must have shape ({self.dimension},), not {delta.shape}")
-        real = delta.astype(np.float32, copy=False)
-        norm = math.sqrt(float(np.einsum("i,i->", real, real, dtype=np.float64)))
-        if not math.isfinite(norm):
-            raise ValueError("delta holds a value that is not finite")
-        factor = np.float32(min(1.0, self.clip_norm / norm) if norm > 0 else 1.0)
+        scaled = rounding.scaled_to_norm(delta.astype(np.float32, copy=False), clip_norm=self.clip_norm, scale=1 / self.step)
         stream = Keystream(entropy(KEY_BYTES), "stochastic rounding", 0)
-        return rounding.round_within(real * factor * np.float32(1 / self.step), self.norm_bound_squared, stream)
+        return rounding.round_within(scaled, self.norm_bound_squared, stream)
 
     def accepts(self, vector: NDArray[np.int32]) -> bool:
         """Whether `vector` is a contribution that the accounting covers: int32, shape (d,), within the norm."""

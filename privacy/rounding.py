@@ -15,6 +15,7 @@ from privacy.keystream import Keystream
 DEFAULT_BETA = math.exp(-0.5)
 _BLOCK = 1 << 16
 _MOST_ATTEMPTS = 1000
+_SINGLE_BELOW = 65536.0
 
 
 def squared_norm_bound(*, scaled_norm: float, dimension: int, beta: float = DEFAULT_BETA) -> int:
@@ -45,6 +46,26 @@ def squared_norm_bound(*, scaled_norm: float, dimension: int, beta: float = DEFA
         return math.floor(worst)
     slack = math.sqrt(2 * math.log(1 / beta)) * (scaled_norm + math.sqrt(dimension) / 2)
     return math.floor(min(worst, scaled_norm**2 + dimension / 4 + slack))
+
+
+def scaled_to_norm(vector: NDArray[np.float32], *, clip_norm: float, scale: float) -> NDArray[np.float32] | NDArray[np.float64]:
+    """`vector` clipped to `clip_norm` and multiplied by `scale`, shape (d,).
+
+    Single precision is used where its error in the norm is far below the half unit that rounding is allowed, double elsewhere.
+
+    Raises:
+      ValueError: for a value that is not finite.
+
+    >>> scaled_to_norm(np.array([3, 4], np.float32), clip_norm=1.0, scale=10.0)
+    array([6., 8.], dtype=float32)
+    """
+    norm = math.sqrt(float(np.einsum("i,i->", vector, vector, dtype=np.float64)))
+    if not math.isfinite(norm):
+        raise ValueError("the vector holds a value that is not finite")
+    factor = scale * (min(1.0, clip_norm / norm) if norm > 0 else 1.0)
+    if clip_norm * scale < _SINGLE_BELOW:
+        return vector * np.float32(factor)
+    return vector.astype(np.float64) * factor
 
 
 def squared_norm(vector: NDArray[np.int32]) -> int:
@@ -104,7 +125,10 @@ def _coins(fraction: NDArray[np.float64] | NDArray[np.float32], stream: Keystrea
 
 
 def _block_norm(block: NDArray[np.int32]) -> int:
-    """Exact squared norm: partial sums of squares below 2^53 are exact in float64, and larger ones are added as Python integers."""
+    """Exact squared norm: partial sums of squares below 2^53 are exact in float64, and larger ones are added as Python integers.
+
+    Not np.dot: the threads of its library fight over the core that a worker is pinned to.
+    """
     real = block.astype(np.float64)
-    norm = float(np.dot(real, real))
+    norm = float(np.einsum("i,i->", real, real))
     return int(norm) if norm < 1 << 53 else sum(int(value) ** 2 for value in block.tolist())
