@@ -4,8 +4,8 @@ Only updates that the server will take are trained. Nothing in here waits: a day
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from client_sim.session_shapes import Ending, count_shapes
 from client_sim.timing import Effort, Loss, Phase, timeline
 from client_sim.wheel import WakeWheel
 from contract.randomness import uniform_by_device
-from contract.simulation import Contribution, RoundPosition, RoundWork, SimulatedServer
+from contract.simulation import Contribution, RoundPosition, RoundWork, SealedContribution, SimulatedServer
 
 Time = TypeVar("Time", float, npt.NDArray[np.float64])
 LONGEST_INTERVAL_S = 4 * 3600.0
@@ -52,6 +52,34 @@ class FleetOptions:
     wake_interval_s: float = LONGEST_INTERVAL_S
     trustworthiness_s: float = 0.0
     faults: Sequence[Fault] = ()
+
+
+class SecureAggregation(Protocol):
+    """Sums the updates of a roster so that nobody reads one of them."""
+
+    def run(self, job: Job, *, survivors: npt.NDArray[np.int64], leaves: Mapping[int, Phase]) -> SealedContribution:
+        """The sum over `survivors`, unrevealed.
+
+        Args:
+          job: for the whole roster.
+          leaves: where each device that is not among the survivors leaves.
+        """
+        ...
+
+
+def roster(size: int | None, downloaded_s: npt.NDArray[np.float64], lost: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+    """Who is on the roster, shape (n,): the first `size` devices that come to advertise their keys; all, where there is none.
+
+    >>> roster(2, np.array([3.0, 1.0, 2.0, 0.5]), np.array([3, 3, 1, 0], np.int8)).tolist()
+    [False, True, True, False]
+    """
+    if size is None:
+        return np.ones(len(lost), np.bool_)
+    came = np.where(lost > Phase.DOWNLOAD, downloaded_s, np.inf)
+    first = np.lexsort((np.arange(len(came)), came))[:size]
+    on_roster = np.zeros(len(lost), np.bool_)
+    on_roster[first] = np.isfinite(came[first])
+    return on_roster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +116,7 @@ class FleetSimulator:
       records: the devices' own; they decide who asks for a task.
       num_examples: int64 devices of shape (n,) -> how many examples each has, int64 of shape (n,).
       executor: who trains.
+      secure: what sums the updates of rounds with a roster.
       journal: keeps the fleet's state at the start of each round, so that a run that was stopped goes on as if it had not been.
     """
 
@@ -102,6 +131,7 @@ class FleetSimulator:
         options: FleetOptions,
         oracle: ParticipationOracle | None = None,
         journal: FleetJournal | None = None,
+        secure: SecureAggregation | None = None,
     ) -> None:
         if records.num_devices != population.size:
             raise ValueError(f"{records.num_devices} records do not fit a population of {population.size}")
@@ -114,6 +144,8 @@ class FleetSimulator:
         self._executor = executor
         self._options = options
         self._journal = journal
+        self._secure = secure
+        self._lost = np.empty(0, np.int8)
         self._origin_s: float | None = None
         self._slot_s = float(np.clip(2000 * options.wake_interval_s / population.size, 0.5, 10.0))
         first = uniform_by_device(population.seed, np.arange(population.size), "first wake") * options.wake_interval_s
@@ -139,7 +171,7 @@ class FleetSimulator:
         if work is not None:
             endings, closed_s = self._collect(position, cohort, start_s)
             accepted = cohort[endings == Ending.ACCEPTED]
-            metrics = self._contribute(work, accepted)
+            metrics = self._contribute(position, work, cohort, endings)
             if self.oracle is not None:
                 self.oracle.observe(position.leaf, accepted)
         self.now_s = closed_s
@@ -230,9 +262,10 @@ class FleetSimulator:
         )
         lost = np.where(silent, np.int8(Phase.TRAINING), times.lost)
         lies = faulty(options.faults, FaultKind.LYING, index, cohort)
-        starts_upload = lost >= Phase.UPLOAD
+        on_roster = roster(position.roster_size, times.downloaded_s, lost)
+        starts_upload = (lost >= Phase.UPLOAD) & on_roster
         self._records.charge(cohort[starts_upload], position.leaf)
-        reporting = np.flatnonzero((lost == Phase.FINISHED) & ~lies)
+        reporting = np.flatnonzero((lost == Phase.FINISHED) & ~lies & on_roster)
         reporting = reporting[np.lexsort((reporting, uploaded_s[reporting]))]
         closed_s = self._own_time(self._server.reporting_deadline_s())
         taken = self._server.report(self._server_time(uploaded_s[reporting]))
@@ -245,10 +278,15 @@ class FleetSimulator:
         endings[lost == Phase.DOWNLOAD] = Ending.LOST_DOWNLOADING
         endings[lost == Phase.TRAINING] = Ending.LOST_TRAINING
         endings[lost == Phase.UPLOAD] = Ending.LOST_UPLOADING
+        endings[~on_roster & (lost > Phase.DOWNLOAD)] = Ending.LATE
         endings[reporting[taken]] = Ending.ACCEPTED
+        self._lost = np.where(on_roster, lost, np.int8(Phase.DOWNLOAD))
         return endings, closed_s
 
-    def _contribute(self, work: RoundWork, accepted: npt.NDArray[np.int64]) -> dict[str, float]:
+    def _contribute(
+        self, position: RoundPosition, work: RoundWork, cohort: npt.NDArray[np.int64], endings: npt.NDArray[np.int8]
+    ) -> dict[str, float]:
+        accepted = cohort[endings == Ending.ACCEPTED]
         if len(accepted) == 0:
             return {}
         job = Job(
@@ -258,10 +296,25 @@ class FleetSimulator:
             order_seed=self._options.seed,
             noise_seed=self._options.noise_seed,
         )
+        if position.roster_size is not None:
+            return self._seal(job, accepted, cohort)
         updates = self._executor.run(job)
         sums = {name: float(values.sum()) for name, values in updates.metrics.items()}
         self._server.contribute(Contribution(total=updates.total, count=updates.count, metrics=sums))
         return {name: value / updates.count for name, value in sums.items()}
+
+    def _seal(self, job: Job, accepted: npt.NDArray[np.int64], cohort: npt.NDArray[np.int64]) -> dict[str, float]:
+        if self._secure is None:
+            raise ValueError("a secure round needs a secure aggregation to go through")
+        member = self._lost > Phase.DOWNLOAD
+        leaves = {
+            int(device): Phase(int(phase))
+            for device, phase in zip(cohort[member], self._lost[member], strict=True)
+            if phase < Phase.FINISHED
+        }
+        sealed = self._secure.run(replace(job, devices=cohort[member]), survivors=accepted, leaves=leaves)
+        self._server.contribute(sealed)
+        return {name: value / max(1, sealed.count) for name, value in sealed.metrics.items()}
 
     def _turn_away(self, devices: npt.NDArray[np.int64], times_s: npt.NDArray[np.float64], selection: "_Selection") -> None:
         if len(devices) == 0:

@@ -1,12 +1,15 @@
 """What the pool and its worker processes say to each other, over a private socket pair."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from client_sim.secure_work import SecureAnswers
 from contract.errors import ErrorCode
+from secagg.messages import ServerMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,24 @@ class Train:
     devices: npt.NDArray[np.int64] = field(repr=False)
     order_seed: int
     noise_seed: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BeginSecure:
+    """Begin a secure round for these devices, and say what they advertise; whatever was left of an earlier one is forgotten."""
+
+    plan: bytes = field(repr=False)
+    devices: npt.NDArray[np.int64] = field(repr=False)
+    order_seed: int
+    noise_seed: bytes | None = field(repr=False)
+    authority_seed: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ContinueSecure:
+    """What the server says to each device of the secure round."""
+
+    messages: Mapping[int, ServerMessage] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,5 +72,5 @@ class Failed:
     detail: str
 
 
-Order: TypeAlias = Attach | Train
-Answer: TypeAlias = Ready | Done | Failed
+Order: TypeAlias = Attach | Train | BeginSecure | ContinueSecure
+Answer: TypeAlias = Ready | Done | Failed | SecureAnswers

@@ -6,6 +6,7 @@ Its core was chosen before it started, so nothing here can be imported too early
 import pickle
 import signal
 import sys
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import numpy as np
 
 from client_sim.executor import Job
 from client_sim.local_work import LocalWork, WorkSetup, add_up
+from client_sim.secure_work import SecureWork
 from client_sim.shared_arrays import SharedArray
-from client_sim.worker_messages import Answer, Attach, Done, Failed, Order, Ready, Train
+from client_sim.worker_messages import Answer, Attach, BeginSecure, ContinueSecure, Done, Failed, Order, Ready, Train
 from contract.errors import ErrorCode, TuttiError
+from secagg.messages import ServerMessage
 
 
 def serve(connection: Connection) -> None:
@@ -27,7 +30,7 @@ def serve(connection: Connection) -> None:
         connection.send(_failed(error))
         return
     connection.send(Ready())
-    parameters = total = None
+    parameters = total = secure = None
     while True:
         order: Order = connection.recv()
         match order:
@@ -39,16 +42,37 @@ def serve(connection: Connection) -> None:
                 if parameters is None or total is None:
                     raise ValueError("Train before Attach")
                 connection.send(_train(work, order, parameters, total))
+            case BeginSecure():
+                if parameters is None:
+                    raise ValueError("BeginSecure before Attach")
+                job = _job(order, parameters)
+                secure = SecureWork(work, job, authority_seed=order.authority_seed)
+                connection.send(secure.advertise())
+            case ContinueSecure(messages):
+                if secure is None:
+                    raise ValueError("ContinueSecure before BeginSecure")
+                connection.send(_continue(secure, messages))
 
 
-def _train(work: LocalWork, order: Train, parameters: SharedArray, total: SharedArray) -> Answer:
-    job = Job(
+def _job(order: Train | BeginSecure, parameters: SharedArray) -> Job:
+    return Job(
         plan=order.plan,
         parameters=parameters.array,
         devices=order.devices,
         order_seed=order.order_seed,
         noise_seed=order.noise_seed,
     )
+
+
+def _continue(secure: SecureWork, messages: Mapping[int, ServerMessage]) -> Answer:
+    try:
+        return secure.answer(messages)
+    except (ValueError, TuttiError) as error:
+        return _failed(error)
+
+
+def _train(work: LocalWork, order: Train, parameters: SharedArray, total: SharedArray) -> Answer:
+    job = _job(order, parameters)
     try:
         updates = add_up(work, job, total.array)
     except (ValueError, TuttiError) as error:

@@ -5,7 +5,7 @@ import pickle
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ import numpy.typing as npt
 
 from client_sim import cores
 from client_sim.data.loader import Loader, example_counts
-from client_sim.encoding import encoder_of
-from client_sim.executor import Executor, Job, Updates
+from client_sim.encoding import Encoder, encoder_of
+from client_sim.executor import Job, Updates
 from client_sim.local_work import LocalWork, WorkSetup, add_up
+from client_sim.secure_cohort import SecureCohort
+from client_sim.secure_work import SecureWork
 from client_sim.shared_arrays import SharedArray
-from client_sim.worker_messages import Answer, Attach, Done, Failed, Order, Train
+from client_sim.worker_messages import Answer, Attach, BeginSecure, ContinueSecure, Done, Failed, Order, Train
 from contract import plan
 from contract.errors import ErrorCode, TuttiError
 from contract.task import ModelSpec, TaskSpec
@@ -31,7 +33,7 @@ MOST_STARTS = 3
 
 def open_executor(
     spec: TaskSpec, loader: Loader, *, workers: int | None = None, vocabulary: Vocabulary | None = None
-) -> Executor:
+) -> "WorkerPool | InMemoryExecutor":
     """The executor for a task: `workers` processes, one a core unless given; 0 trains in this process.
 
     `vocabulary` replaces the model's named one (words counted in the data). A loader that cannot be sent to another process (one
@@ -96,6 +98,23 @@ class InMemoryExecutor:
         with cores.pinned(cores.available()[0]):
             return add_up(self._work, job, total)
 
+    def begin_secure(self, job: Job, authority_seed: bytes) -> SecureCohort:
+        """The devices of `job` as clients of a secure round, in this process."""
+        begun: list[SecureWork] = []
+
+        def exchange(orders: Mapping[int, Order]) -> dict[int, Answer]:
+            with cores.pinned(cores.available()[0]):
+                match orders[0]:
+                    case BeginSecure():
+                        begun.append(SecureWork(self._work, job, authority_seed=authority_seed))
+                        return {0: begun[-1].advertise()}
+                    case ContinueSecure(messages):
+                        return {0: begun[-1].answer(messages)}
+                    case _:
+                        raise ValueError("this order belongs to a worker process")
+
+        return SecureCohort(exchange, {int(device): 0 for device in job.devices}, job, authority_seed)
+
     def close(self) -> None:
         """Nothing to end."""
 
@@ -136,10 +155,7 @@ class WorkerPool:
         Raises:
           TuttiError: with a worker's reason, or INTERNAL if a share of the job killed its worker `MOST_STARTS` times.
         """
-        encoder = encoder_of(plan.decode(job.plan))
-        self._share_memory(encoder.dimension, encoder.encoded_dimension)
-        for shared in self._parameters:
-            shared.array[:] = job.parameters
+        encoder = self._broadcast(job)
         shares = self._shares(job)
         answers = self._train(job, shares)
         total = np.zeros(encoder.encoded_dimension, np.int64)
@@ -147,6 +163,34 @@ class WorkerPool:
             if len(share):
                 total += shared.array
         return _merged(job, shares, answers, total)
+
+    def begin_secure(self, job: Job, authority_seed: bytes) -> SecureCohort:
+        """The devices of `job` as clients of a secure round, spread over the workers."""
+        self._broadcast(job)
+        owners = {int(job.devices[row]): index for index, share in enumerate(self._shares(job)) for row in share}
+        return SecureCohort(self._exchange, owners, job, authority_seed)
+
+    def _broadcast(self, job: Job) -> Encoder:
+        encoder = encoder_of(plan.decode(job.plan))
+        self._share_memory(encoder.dimension, encoder.encoded_dimension)
+        for shared in self._parameters:
+            shared.array[:] = job.parameters
+        return encoder
+
+    def _exchange(self, orders: Mapping[int, Order]) -> dict[int, Answer]:
+        """One order and answer for each worker; one that died is started again, and its devices are gone."""
+        sent = {index: self._workers[index].send(order) for index, order in orders.items()}
+        answers: dict[int, Answer] = {}
+        for index, alive in sent.items():
+            answer = self._workers[index].receive() if alive else None
+            if answer is None:
+                self._workers[index].stop()
+                self._workers[index].start(self._pickled)
+                self._expect_ready(self._workers[index])
+                self._attach(index)
+            else:
+                answers[index] = answer
+        return answers
 
     def close(self) -> None:
         """Ends the processes and waits for them."""

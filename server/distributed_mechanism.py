@@ -16,6 +16,7 @@ from contract.canonical import Json
 from contract.task import TaskSpec
 from privacy import distributed_plans, events
 from privacy.distributed import DistributedPlan
+from secagg import Parameters, Vector, VectorKind, choose, parameter_json
 from server.mechanisms import LeafNoise, task_facts
 
 DELTA, METRICS = "delta", "metrics"
@@ -30,6 +31,8 @@ class DistributedMechanism:
     update: DistributedPlan
     metrics: DistributedPlan | None = None
     metric_names: tuple[str, ...] = ()
+    secagg: Parameters | None = None
+    """None where the sum is ideal."""
 
     @property
     def private(self) -> bool:
@@ -80,8 +83,14 @@ class DistributedMechanism:
         """The survivors: under zero-out adjacency a neighbour takes part too, so their number is public."""
         return float(count)
 
-    def plan_bytes(self, *, spec: TaskSpec, run: str, round_index: int, leaf: int, model_digest: str) -> bytes:
-        """What every device of a round is told."""
+    def plan_bytes(
+        self, *, spec: TaskSpec, run: str, round_index: int, leaf: int, model_digest: str, ledger_checkpoint: str
+    ) -> bytes:
+        """What every device of a round is told; under SecAgg it signs the digest of all of it."""
+        secure: dict[str, Json] = {}
+        if self.secagg is not None:
+            facts: dict[str, Json] = {"parameters": parameter_json.to_json(self.secagg), "epoch": EPOCH}
+            secure = {"secagg": {**facts, "ledger_checkpoint": ledger_checkpoint}}
         vectors: list[Json] = [{"name": name, "plan": chosen.to_json()} for name, chosen in self.vectors]
         return plans.encode(
             plans.Plan(
@@ -94,6 +103,7 @@ class DistributedMechanism:
                     "kind": "distributed-vectors",
                     "vectors": vectors,
                     "metric_names": list(self.metric_names),
+                    **secure,
                 },
                 outputs=tuple(
                     plans.Output(name=name, length=chosen.padded_dimension, aggregated=True) for name, chosen in self.vectors
@@ -136,15 +146,42 @@ def distributed_mechanism(spec: TaskSpec, *, dimension: int, metric_names: Seque
     multiplier = 0.0 if privacy.mechanism == "none" else (privacy.noise_multiplier or 0.0)
     update = _plan(spec, kind, dimension, privacy.clip_norm or UNCLIPPED_NORM, multiplier, spec.aggregation.bits)
     if privacy.metrics is None or not metric_names:
-        return DistributedMechanism(update=update)
+        return DistributedMechanism(update=update, secagg=_secagg(spec, {DELTA: update}))
     asked = privacy.metrics.noise_multiplier
     noise = 0.0 if multiplier == 0 else (METRICS_NOISE * multiplier if asked is None else asked)
     metrics = _plan(spec, kind, len(metric_names), privacy.metrics.clip_norm, noise, None)
-    return DistributedMechanism(update=update, metrics=metrics, metric_names=tuple(metric_names))
+    secagg = _secagg(spec, {DELTA: update, METRICS: metrics})
+    return DistributedMechanism(update=update, metrics=metrics, metric_names=tuple(metric_names), secagg=secagg)
 
 
 UNCLIPPED_NORM = 64.0
 """Without a clip norm integers still need a bound."""
+
+
+EPOCH = 1
+"""Of the devices' one-time certificates, in a simulation."""
+
+
+def _secagg(spec: TaskSpec, vectors: Mapping[str, DistributedPlan]) -> Parameters | None:
+    if spec.aggregation.ideal:
+        return None
+    return choose(
+        roster_size=spec.cohort.report_goal,
+        minimum_roster=spec.cohort.fewest_reports,
+        minimum_survivors=spec.minimum_survivors,
+        corrupt_fraction=spec.aggregation.corrupt_fraction,
+        drop_fraction=spec.aggregation.drop_fraction,
+        vectors=tuple(
+            Vector(
+                name=name,
+                length=chosen.padded_dimension,
+                lane_bits=chosen.bits,
+                kind=VectorKind.EXACT if chosen.exact else VectorKind.MODULAR,
+                largest=chosen.largest_value,
+            )
+            for name, chosen in vectors.items()
+        ),
+    )
 
 
 def _plan(

@@ -54,7 +54,9 @@ class Mechanism(Protocol):
         """What the sum of updates is divided by."""
         ...
 
-    def plan_bytes(self, *, spec: TaskSpec, run: str, round_index: int, leaf: int, model_digest: str) -> bytes:
+    def plan_bytes(
+        self, *, spec: TaskSpec, run: str, round_index: int, leaf: int, model_digest: str, ledger_checkpoint: str
+    ) -> bytes:
         """What every device of a round is told."""
         ...
 
@@ -125,8 +127,11 @@ class CentralMechanism:
         stream = self.plan.stream(secret, first_leaf=released)
         return LeafNoise(stream.next, next_leaf=released)
 
-    def plan_bytes(self, *, spec: TaskSpec, run: str, round_index: int, leaf: int, model_digest: str) -> bytes:
+    def plan_bytes(
+        self, *, spec: TaskSpec, run: str, round_index: int, leaf: int, model_digest: str, ledger_checkpoint: str
+    ) -> bytes:
         """What every device of a round is told."""
+        del ledger_checkpoint
         return plans.encode(
             plans.Plan(
                 task=task_facts(spec),

@@ -77,6 +77,7 @@ class Orchestrator:
         self._reveal: Callable[[], NDArray[np.int64] | None] | None = None
         self._count = 0
         self._metrics: dict[str, float] = {}
+        self._plan: bytes | None = None
         self._opened_s = 0.0
         self._now_s = 0.0
 
@@ -246,17 +247,34 @@ class Orchestrator:
 
     def plan_bytes(self) -> bytes:
         """The plan of the current round, the same for every device."""
-        facts = self._facts()
-        return self._mechanism.plan_bytes(
-            spec=self._spec, run=self._run.id, round_index=facts.index, leaf=facts.leaf, model_digest=self._model.digest
-        )
+        if self._plan is None:
+            facts = self._facts()
+            self._plan = self._mechanism.plan_bytes(
+                spec=self._spec,
+                run=self._run.id,
+                round_index=facts.index,
+                leaf=facts.leaf,
+                model_digest=self._model.digest,
+                ledger_checkpoint=self._store.tree_head().root().hex(),
+            )
+        return self._plan
 
     def _require_budget(self) -> None:
         """Pauses the run before a round that the budget does not allow: no device works for nothing, and a raised budget lets it go on."""
         if self._interrupted is not None:
             return
         try:
-            self._recorder.check_budget(history=(*self._history, self._spec.cohort.fewest_reports))
+            self._recorder.check_budget(history=(*self._history, floor_of(self._spec)))
+        except TuttiError:
+            self._store.set_run_state(self._run.id, RunState.PAUSED)
+            raise
+
+    def _require_budget(self) -> None:
+        """Pauses the run before a round that the budget does not allow: no device works for nothing, and a raised budget lets it go on."""
+        if self._interrupted is not None:
+            return
+        try:
+            self._recorder.check_budget(history=(*self._history, floor_of(self._spec)))
         except TuttiError:
             self._store.set_run_state(self._run.id, RunState.PAUSED)
             raise
@@ -278,6 +296,7 @@ class Orchestrator:
             reporting_s=self._spec.deadlines.reporting_s,
         )
         self._opened_s, self._total, self._reveal, self._count, self._metrics = self._now_s, None, None, 0, {}
+        self._plan = None
         self._state, _ = machine.begin(facts, at_s=self._now_s, selection_s=self._spec.deadlines.selection_s)
 
     def _add(self, total: NDArray[np.int64]) -> None:

@@ -13,6 +13,8 @@ from client_sim.records import ParticipationRecords
 from client_sim.simulator import FleetOptions, FleetSimulator, wake_interval
 from client_sim.timing import effort_of
 from client_sim.workers import open_executor
+from contract.entropy import system_entropy
+from privacy.keystream import Keystream
 from server.faults import FaultHook
 from server.keys import KeyDirectory, seeded_key
 from server.orchestrator import Orchestrator
@@ -23,6 +25,7 @@ from server.store.values import Run
 from server.tasks import PreparedTask
 from trainer.models.next_word import NextWord
 from trainer.vocabulary import Vocabulary
+from tutti.secure_simulation import IdealSum, ProtocolSum, SecureExecutor
 
 
 def rounds(
@@ -69,6 +72,7 @@ def rounds(
             options=fleet_options(prepared, run, loader),
             oracle=oracle,
             journal=journal,
+            secure=secure_aggregation(prepared, run, executor),
         )
         for trace in simulator.rounds():
             facts = {
@@ -82,6 +86,17 @@ def rounds(
             }
             database.add_facts(run.id, trace.position.round_index, facts)
             yield {**facts, **trace.facts}
+
+
+def secure_aggregation(prepared: PreparedTask, run: Run, executor: SecureExecutor) -> IdealSum | ProtocolSum | None:
+    """What sums a secure task's updates: the real protocol unless the task asks for its ideal sum."""
+    aggregation, seed = prepared.spec.aggregation, noise_seed(run)
+    if not aggregation.secure:
+        return None
+    if aggregation.ideal:
+        return IdealSum(executor)
+    entropy = system_entropy if seed is None else Keystream(seed, "device authority", 0).read
+    return ProtocolSum(executor, entropy=entropy, seed=simulation_seed(run))
 
 
 def fleet_options(prepared: PreparedTask, run: Run, loader: Loader) -> FleetOptions:
