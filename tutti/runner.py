@@ -5,6 +5,7 @@ killed loses its lease, and the next runner resumes its run.
 """
 
 import argparse
+import os
 import signal
 import threading
 from collections.abc import Mapping
@@ -115,9 +116,9 @@ class Runner:
 
 
 def main() -> None:
-    """Runs a runner until it is told to stop."""
+    """Runs a runner until it is told to stop. A URL with a password is best given as `TUTTI_STORE`: arguments can be seen by others."""
     parser = argparse.ArgumentParser(prog="tutti.runner", description="Plays the runs that were asked for over REST.")
-    parser.add_argument("--store", default=".tutti", help="directory or database URL")
+    parser.add_argument("--store", default=os.environ.get("TUTTI_STORE", ".tutti"), help="directory or database URL")
     parser.add_argument("--workers", type=int, default=None, help="worker processes; one a core unless given")
     parser.add_argument("--until-idle", action="store_true", help="end when no job is left")
     arguments = parser.parse_args()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import os
 import signal
 import socket
 import subprocess
@@ -161,7 +162,9 @@ def _runner(options: ServeOptions) -> Generator[None]:
     if not options.runner:
         yield
         return
-    process = subprocess.Popen([sys.executable, "-m", "tutti.runner", "--store", options.store], start_new_session=True)
+    # The store may be a URL with a password, and everybody on a machine can read arguments.
+    environment = {**os.environ, "TUTTI_STORE": options.store}
+    process = subprocess.Popen([sys.executable, "-m", "tutti.runner"], start_new_session=True, env=environment)
     try:
         yield
     finally:
