@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 KEY_BYTES = 32
-_CHUNK = bytes(1 << 18)
+_ZEROS = memoryview(bytes(1 << 18))
 _BLOCK = 16
 _Word = TypeVar("_Word", np.uint8, np.uint16, np.uint32, np.uint64)
 
@@ -56,17 +56,10 @@ class Keystream:
 
     def read(self, num_bytes: int) -> bytes:
         """The next `num_bytes` bytes."""
-        if num_bytes <= len(_CHUNK):
-            return self._cipher.update(_CHUNK[:num_bytes])
-        return self.fill(bytearray(num_bytes))
-
-    def fill(self, out: bytearray) -> bytes:
-        """Overwrites `out` with the next bytes and returns them."""
-        view = memoryview(out)
-        for start in range(0, len(out), len(_CHUNK)):
-            part = view[start : start + len(_CHUNK)]
-            part[:] = self._cipher.update(_CHUNK[: len(part)])
-        return bytes(out)
+        if num_bytes <= len(_ZEROS):
+            return self._cipher.update(_ZEROS[:num_bytes])
+        parts = [self._cipher.update(_ZEROS[: min(len(_ZEROS), num_bytes - at)]) for at in range(0, num_bytes, len(_ZEROS))]
+        return b"".join(parts)
 
     def words(self, num_words: int, dtype: type[_Word]) -> NDArray[_Word]:
         """The next `num_words` unsigned words of type `dtype`, shape (num_words,)."""

@@ -15,10 +15,9 @@ from privacy.keystream import Keystream
 from privacy.samplers import bessel, precise, table
 from privacy.samplers.wide import TAIL, Wide
 
-WIDE_FROM = 64.0
+WIDE_FROM = 128.0
 """Standard deviation from which buckets are used."""
 
-SKELLAM_WIDE_FROM = 128.0
 SKELLAM_LARGEST = 2.0**15
 
 _SCALE_BITS = 320
@@ -127,7 +126,7 @@ def skellam(deviation: float) -> Sampler:
         raise ValueError(f"Skellam noise is drawn up to a deviation of {SKELLAM_LARGEST:g}, not {deviation}")
     variance = Fraction(deviation * deviation)  # the float nearest to the variance is the variance
     masses = bessel.masses(variance, reach=_skellam_reach(float(variance)))
-    if deviation >= SKELLAM_WIDE_FROM:
+    if deviation >= WIDE_FROM:
         return Wide(bessel.Skellam(deviation=deviation, masses=masses))
     return _tabled(masses[0], masses[1:])
 
