@@ -4,10 +4,12 @@ Metrics of runs, rounds and the ledger are counted from the store when they are 
 plays the rounds; those of requests and phases are counted where they happen.
 """
 
+import os
 import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, MutableMapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -62,6 +64,12 @@ class Metrics:
             for metric in self.registry.collect()
             for suffix in ({"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(metric.type, ("",)))
         }
+
+
+@cache
+def of_process() -> Metrics:
+    """The metrics of this process, for what has no application to belong to: a runner, a command."""
+    return Metrics()
 
 
 class _StoreCounts(Collector):
@@ -164,6 +172,24 @@ def observe_store(engine: Engine, metrics: Metrics) -> None:
 def span(name: str, **attributes: str | float) -> Any:
     """A span of ours around a block; it costs next to nothing while nobody listens."""
     return _TRACER.start_as_current_span(name, attributes={f"tutti.{key}": value for key, value in attributes.items()})
+
+
+def configure_spans(service: str) -> None:
+    """Sends spans by OTLP over HTTP to `OTEL_EXPORTER_OTLP_ENDPOINT`; without that variable nothing is recorded.
+
+    Args:
+      service: the name of this process among the operator's services.
+    """
+    if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        return
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
 
 
 def configure_logs(*, as_json: bool = True) -> None:

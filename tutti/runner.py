@@ -13,11 +13,12 @@ from types import FrameType
 from typing import Any
 
 import structlog
+from prometheus_client import start_http_server
 
 from contract.entropy import system_entropy
 from contract.errors import ErrorCode, TuttiError
 from server.jobs import LEASE_S, Job, Jobs
-from server.observability import configure_logs
+from server.observability import configure_logs, configure_spans, of_process
 from server.store.store import Store
 from server.store.values import RunState
 from tutti import runs
@@ -121,8 +122,14 @@ def main() -> None:
     parser.add_argument("--store", default=os.environ.get("TUTTI_STORE", ".tutti"), help="directory or database URL")
     parser.add_argument("--workers", type=int, default=None, help="worker processes; one a core unless given")
     parser.add_argument("--until-idle", action="store_true", help="end when no job is left")
+    parser.add_argument(
+        "--metrics-port", type=int, default=None, help="serve this process's metrics on this port, loopback only"
+    )
     arguments = parser.parse_args()
     configure_logs()
+    configure_spans("tutti-runner")
+    if arguments.metrics_port is not None:
+        start_http_server(arguments.metrics_port, addr="127.0.0.1", registry=of_process().registry)
     runner = Runner(arguments.store, workers=arguments.workers)
 
     def stop(_number: int, _frame: FrameType | None) -> None:

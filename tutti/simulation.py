@@ -13,10 +13,13 @@ from client_sim.records import ParticipationRecords
 from client_sim.simulator import FleetOptions, FleetSimulator, wake_interval
 from client_sim.timing import effort_of
 from client_sim.workers import open_executor
+from contract.clock import SystemClock
 from contract.entropy import system_entropy
 from privacy.keystream import Keystream
+from server.distributed_mechanism import DistributedMechanism, lanes
 from server.faults import FaultHook
 from server.keys import KeyDirectory, seeded_key
+from server.observability import ObservedServer, of_process
 from server.orchestrator import Orchestrator
 from server.pace import PaceSteering
 from server.registration import key_of
@@ -64,7 +67,7 @@ def rounds(
             max_participations=spec.cohort.max_participations,
         )
         simulator = FleetSimulator(
-            server=orchestrator,
+            server=ObservedServer(orchestrator, of_process(), SystemClock()),
             population=make_population(loader.num_devices, simulation_seed(run)),
             records=records,
             num_examples=lambda indices: example_counts(loader, indices),
@@ -91,10 +94,10 @@ def rounds(
 def secure_aggregation(prepared: PreparedTask, run: Run, executor: SecureExecutor) -> IdealSum | ProtocolSum | None:
     """What sums a secure task's updates: the real protocol unless the task asks for its ideal sum."""
     aggregation, seed = prepared.spec.aggregation, noise_seed(run)
-    if not aggregation.secure:
+    if not isinstance(prepared.mechanism, DistributedMechanism):
         return None
     if aggregation.ideal:
-        return IdealSum(executor)
+        return IdealSum(executor, lanes(prepared.mechanism.vectors))
     entropy = system_entropy if seed is None else Keystream(seed, "device authority", 0).read
     return ProtocolSum(executor, entropy=entropy, seed=simulation_seed(run))
 

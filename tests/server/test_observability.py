@@ -112,5 +112,12 @@ def test_logs_are_json_and_blacken_tokens(monkeypatch: pytest.MonkeyPatch) -> No
     assert "x" * 43 not in stream.getvalue()
 
 
+def test_spans_go_nowhere_unless_an_address_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    before = trace.get_tracer_provider()
+    observability.configure_spans("test")
+    assert trace.get_tracer_provider() is before
+
+
 def test_spans_cost_nothing_where_nobody_listens() -> None:
     assert not trace.get_tracer("tutti").start_span("x").is_recording()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from contract import task
-from server.observability import configure_logs
+from server.observability import configure_logs, configure_spans
 from server.rpc.service import DEFAULT_PORT
 from tutti import serving
 from tutti.commands.options import StoreOption
@@ -55,4 +55,5 @@ def serve(
         runner=runner,
     )
     configure_logs()
+    configure_spans("tutti-server")
     asyncio.run(serving.serve(options, specs))
