@@ -56,7 +56,7 @@ def pieces(word: str) -> tuple[int, ...]:
     A word over 20 characters keeps its first and last ten around \\x01. Runs of one leave out the two marks.
 
     >>> len(pieces("ab"))
-    9
+    8
     """
     plain = "".join("0" if character.isdigit() else character.lower() for character in word)
     if len(plain) > LONGEST_WORD:
@@ -95,14 +95,17 @@ def stripped(text: str, span: tuple[int, int], tap: tuple[int, int]) -> tuple[in
         while last > tap[1] and _is_boundary(text[last - 1]):
             last -= 1
         inside = text[first:last]
-        first += first < tap[0] and _is_unpaired(inside[0], inside[1:], "([{", ")]}")
-        last -= last > tap[1] and _is_unpaired(inside[-1], inside[:-1], ")]}", "([{")
+        first += first < tap[0] and _is_unpaired(inside, inside[0], opens=True)
+        last -= last > tap[1] and _is_unpaired(inside, inside[-1], opens=False)
     return first, last
 
 
-def _is_unpaired(bracket: str, rest: str, facing: str, answering: str) -> bool:
-    """Whether a bracket at a boundary faces outwards, or faces inwards without an answer in `rest`."""
-    return bracket in answering or (bracket in facing and answering[facing.index(bracket)] not in rest)
+def _is_unpaired(inside: str, bracket: str, *, opens: bool) -> bool:
+    """Whether the bracket at a boundary of `inside` faces outwards, or there are more of its kind than of its counterpart."""
+    facing, counterparts = ("([{", ")]}") if opens else (")]}", "([{")
+    if bracket in counterparts:
+        return True
+    return bracket in facing and inside.count(bracket) > inside.count(counterparts[facing.index(bracket)])
 
 
 @functools.lru_cache(maxsize=1 << 20)
@@ -117,10 +120,12 @@ def _is_boundary(character: str) -> bool:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _script(character: str) -> str:
-    """A letter's script by the first word of its name; empty for what all scripts share."""
+    """A letter's script by the first word of its name; empty for what several scripts share, such as the long-vowel mark."""
     if ord(character) < 0x80 and not character.isalpha():
         return ""
     if unicodedata.category(character) not in ("Ll", "Lu", "Lt", "Lo", "Lm"):
         return ""
     name = unicodedata.name(character, "").split(" ", 1)[0]
-    return "LATIN" if name in ("LATIN", "FEMININE", "MASCULINE", "MICRO") else name
+    return {"FEMININE": "LATIN", "MASCULINE": "LATIN", "MICRO": "LATIN", "KATAKANA-HIRAGANA": "", "MODIFIER": ""}.get(
+        name, name
+    )

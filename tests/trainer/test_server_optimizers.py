@@ -33,7 +33,7 @@ def expected(kind: str, rate: float, momentum: float, epsilon: float) -> np.ndar
 
 @pytest.mark.parametrize(("kind", "momentum"), [("sgd", 0.0), ("sgd", 0.9), ("adam", 0.0), ("adagrad", 0.0)])
 def test_rule_is_the_published_one(kind: str, momentum: float) -> None:
-    optimizer = server_optimizer(kind, 0.3, momentum)
+    optimizer = server_optimizer(kind, 0.3, momentum, epsilon=1e-3)
     params, state = np.zeros(6, np.float32), optimizer.init(6)
     for update in updates(4):
         params, state = optimizer.update(update, state, params)

@@ -98,9 +98,9 @@ def _fill(row: Mapping[str, NDArray[Any]], example: Example, embeddings: NDArray
             if embeddings is None:
                 row["pieces"][0, place, : len(rows)] = rows
             else:
-                row["embedded"][0, place] = embeddings[list(rows)].mean(axis=0)
+                np.mean(embeddings[list(rows)], axis=0, out=row["embedded"][0, place])
     for column, (s, e) in enumerate(TAP_SPANS - TAP + tapped):
-        if s >= 0 and e <= len(tokens):
+        if s >= 0 and e <= len(tokens) and tokens[s].start <= selection[0] and tokens[e - 1].end >= selection[1]:
             row["right"][0, column] = chosen_text(text, tokens, (int(s), int(e)), tap) == selection
     entity = str(example.get("entity", "other"))
     row["entity"][0] = ENTITIES.index(entity if entity in ENTITIES else "other")
