@@ -49,23 +49,27 @@ def logged(session: Session) -> Iterator[LoggedEntry]:
 
 
 def _tree(session: Session, verdict: Verdict) -> Iterator[LedgerProblem]:
-    """The stored head and nodes against a tree over the stored leaf hashes."""
+    """The stored head and nodes against a tree over the stored leaf hashes, row by row: the tables may be large."""
     tree = merkle.Frontier()
-    stored = {row[0]: row[1] for row in session.execute(select(LedgerNodesRow.leaf, LedgerNodesRow.hashes))}
-    for (leaf,) in session.execute(select(LedgerEntryRow.leaf_hash).order_by(LedgerEntryRow.index)):
+    leaves = session.execute(select(LedgerEntryRow.leaf_hash).order_by(LedgerEntryRow.index).execution_options(yield_per=PAGE))
+    rows = session.execute(
+        select(LedgerNodesRow.leaf, LedgerNodesRow.hashes).order_by(LedgerNodesRow.leaf).execution_options(yield_per=PAGE)
+    )
+    stored = next(rows, None)
+    for (leaf,) in leaves:
         place = tree.size
         tree, completed = tree.grow(leaf)
-        if stored.pop(place, b"") != b"".join(completed):
+        here = b""
+        if stored is not None and stored[0] == place:
+            here, stored = stored[1], next(rows, None)
+        if here != b"".join(completed):
             yield _problem(ProblemKind.TREE, place, "the stored nodes are not those of the stored leaf hashes")
-    for place in stored:
-        yield _problem(ProblemKind.TREE, place, "nodes are stored for an entry that is not there")
+    if stored is not None:
+        yield _problem(ProblemKind.TREE, stored[0], "nodes are stored for an entry that is not there")
     head = session.get_one(TreeHeadRow, 0)
     if (head.size, head.peaks) != (tree.size, b"".join(tree.peaks)):
-        yield _problem(
-            ProblemKind.TREE,
-            None,
-            f"the stored head is of {head.size} entries, and the {verdict.entries} that are there make another tree",
-        )
+        detail = f"the stored head is of {head.size} entries, and the {verdict.entries} that are there make another tree"
+        yield _problem(ProblemKind.TREE, None, detail)
 
 
 def _runs(session: Session) -> Iterator[LedgerProblem]:
