@@ -33,8 +33,8 @@ REPORT_S = 0.2
 AWAY_S = 5.0
 """Before a device that could not reach its server, or that vanished, is back."""
 CONDITIONS_S = 600.0
+FIRST_CHECK_INS_A_SECOND = 2000
 TRAINED_TOGETHER = 50
-FETCHED_TOGETHER = 8
 
 
 class Device:
@@ -100,7 +100,7 @@ class Crew:
         """One device, session after session, until it is cancelled."""
         device = Device(index, self)
         draws = stream(self.setup.order_seed, "fleet pauses", index)
-        await asyncio.sleep(draws.random() * min(1.0, self.setup.idle_s))
+        await asyncio.sleep(draws.random() * max(self.setup.idle_s, self.setup.num_devices / FIRST_CHECK_INS_A_SECOND))
         while True:
             if await self._ready(index):
                 outcome = await play(

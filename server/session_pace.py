@@ -9,6 +9,8 @@ from server.pace import SMALL_POPULATION_ROUNDS, PaceSteering
 ROUND_GUESS_S = 10.0
 """How long a round is taken to last before one was seen."""
 SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.05, 10.0
+KEPT = 0.95
+"""Share of the estimated population that is believed in for another round: devices that were spread out do not all come by in one."""
 
 
 class SessionPace:
@@ -29,7 +31,7 @@ class SessionPace:
     def __init__(self, *, cohort: int, round_s: float) -> None:
         self._cohort, self._round_s = max(1, cohort), round_s
         self._opened_s, self._started_s = 0.0, math.inf
-        self._before = 0
+        self._devices = 0.0
         self.check_ins = 0
 
     def opened(self, now_s: float) -> None:
@@ -44,7 +46,8 @@ class SessionPace:
         """A round is over; how long it took is learned if it completed."""
         if completed:
             self._round_s += 0.5 * (now_s - self._started_s - self._round_s)
-        self.check_ins, self._before = 0, self.check_ins
+        self._devices = max(float(self.check_ins), KEPT * self._devices)
+        self.check_ins = 0
 
     def selection_s(self, now_s: float) -> float:
         """Time for which the round selected, or has selected so far."""
@@ -56,7 +59,7 @@ class SessionPace:
 
     def retry_window(self, now_s: float) -> RetryWindow:
         """For a device that is turned away: together at the end of this round for a small population, else spread out."""
-        round_s, devices = max(SHORTEST_WAIT_S, self._round_s), max(self.check_ins, self._before)
+        round_s, devices = max(SHORTEST_WAIT_S, self._round_s), int(max(self.check_ins, self._devices))
         if devices >= SMALL_POPULATION_ROUNDS * self._cohort:
             return PaceSteering(devices=devices, cohort=self._cohort, round_s=round_s).retry_window(now_s=now_s)
         left_s = round_s - self.collection_s(now_s)

@@ -1,5 +1,6 @@
 """Messages over gRPC: one channel carries all devices of a process."""
 
+import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ from protos.tutti.v1 import task_assignments_pb2_grpc as assignments_grpc
 CALL_S = 60.0
 """How long one message may take, a round's commit on the server included."""
 STREAM_S = 600.0
+MOST_DOWNLOADS = 8
+"""Models on their way to this process at once: a cohort's worth would not fit its memory."""
 LARGEST_MESSAGE_BYTES = MAX_CHUNK_BYTES + (64 << 10)
 LARGEST_RETRY_S = 7 * 86_400.0
 _DETAILS_KEY = "grpc-status-details-bin"
@@ -63,6 +66,7 @@ class GrpcTransport:
             self._channel = grpc.aio.insecure_channel(server, options=options)
         else:
             self._channel = grpc.aio.secure_channel(server, _trust(root_certificate), options=options)
+        self._downloads = asyncio.Semaphore(MOST_DOWNLOADS)
         self._eligibility = eligibility_grpc.EligibilityEvalTasksStub(self._channel)
         self._assignments = assignments_grpc.TaskAssignmentsStub(self._channel)
         self._resources = resources_grpc.ResourcesStub(self._channel)
@@ -83,14 +87,15 @@ class GrpcTransport:
 
     async def fetch(self, request: ResourceRequest) -> AsyncGenerator[ResourceChunk | Aborted, None]:
         """The chunks of a resource."""
-        call = self._resources.ReadResource(convert.resource_request(request), timeout=STREAM_S)
-        try:
-            async for message in call:
-                yield convert.resource_chunk(message)
-        except grpc.aio.AioRpcError as error:
-            yield _aborted(error)
-        finally:
-            call.cancel()
+        async with self._downloads:
+            call = self._resources.ReadResource(convert.resource_request(request), timeout=STREAM_S)
+            try:
+                async for message in call:
+                    yield convert.resource_chunk(message)
+            except grpc.aio.AioRpcError as error:
+                yield _aborted(error)
+            finally:
+                call.cancel()
 
     async def send_chunks(self, chunks: Sequence[UploadChunk]) -> Reply:
         """Sends chunks in order."""
