@@ -5,7 +5,7 @@ metrics. Each has an encoder, a clip norm, noise and a claim of its own; what a 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,11 +146,11 @@ def distributed_mechanism(spec: TaskSpec, *, dimension: int, metric_names: Seque
     multiplier = 0.0 if privacy.mechanism == "none" else (privacy.noise_multiplier or 0.0)
     update = _plan(spec, kind, dimension, privacy.clip_norm or UNCLIPPED_NORM, multiplier, spec.aggregation.bits)
     if privacy.metrics is None or not metric_names:
-        return DistributedMechanism(update=update, secagg=_secagg(spec, {DELTA: update}))
+        return DistributedMechanism(update=update, secagg=_secagg(spec, [(DELTA, update)]))
     asked = privacy.metrics.noise_multiplier
     noise = 0.0 if multiplier == 0 else (METRICS_NOISE * multiplier if asked is None else asked)
     metrics = _plan(spec, kind, len(metric_names), privacy.metrics.clip_norm, noise, None)
-    secagg = _secagg(spec, {DELTA: update, METRICS: metrics})
+    secagg = _secagg(spec, [(DELTA, update), (METRICS, metrics)])
     return DistributedMechanism(update=update, metrics=metrics, metric_names=tuple(metric_names), secagg=secagg)
 
 
@@ -162,7 +162,7 @@ EPOCH = 1
 """Of the devices' one-time certificates, in a simulation."""
 
 
-def _secagg(spec: TaskSpec, vectors: Mapping[str, DistributedPlan]) -> Parameters | None:
+def _secagg(spec: TaskSpec, vectors: Sequence[tuple[str, DistributedPlan]]) -> Parameters | None:
     if spec.aggregation.ideal:
         return None
     return choose(
@@ -171,16 +171,21 @@ def _secagg(spec: TaskSpec, vectors: Mapping[str, DistributedPlan]) -> Parameter
         minimum_survivors=spec.minimum_survivors,
         corrupt_fraction=spec.aggregation.corrupt_fraction,
         drop_fraction=spec.aggregation.drop_fraction,
-        vectors=tuple(
-            Vector(
-                name=name,
-                length=chosen.padded_dimension,
-                lane_bits=chosen.bits,
-                kind=VectorKind.EXACT if chosen.exact else VectorKind.MODULAR,
-                largest=chosen.largest_value,
-            )
-            for name, chosen in vectors.items()
-        ),
+        vectors=lanes(vectors),
+    )
+
+
+def lanes(vectors: Iterable[tuple[str, DistributedPlan]]) -> tuple[Vector, ...]:
+    """The named vectors as secure aggregation packs them: *exact* where the sum fits its lane for certain, else *modular*."""
+    return tuple(
+        Vector(
+            name=name,
+            length=chosen.padded_dimension,
+            lane_bits=chosen.bits,
+            kind=VectorKind.EXACT if chosen.exact else VectorKind.MODULAR,
+            largest=chosen.largest_value,
+        )
+        for name, chosen in vectors
     )
 
 

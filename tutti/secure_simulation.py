@@ -17,7 +17,7 @@ from contract import plan as plans
 from contract.entropy import Entropy
 from contract.randomness import uniform_by_device
 from contract.simulation import SealedContribution
-from secagg import Abort, DeviceAuthority, Phase, Result, Server
+from secagg import Abort, DeviceAuthority, Phase, Result, Server, Vector, packing
 from secagg.messages import ServerMessage
 
 LOST_AFTER_INPUT = 0.02
@@ -32,10 +32,14 @@ class SecureExecutor(Executor, Protocol):
 
 
 class IdealSum:
-    """The ideal functionality in place of the cryptography: nobody sees more than the sum, but here that is by decree."""
+    """The ideal functionality in place of the cryptography: nobody sees more than the sum, but here that is by decree.
 
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
+    Args:
+      vectors: how the sum is packed; the lanes overflow as the real ones do.
+    """
+
+    def __init__(self, executor: Executor, vectors: Sequence[Vector]) -> None:
+        self._executor, self._vectors = executor, tuple(vectors)
 
     def run(self, job: Job, *, survivors: NDArray[np.int64], leaves: Mapping[int, DevicePhase]) -> SealedContribution:
         """The sum over `survivors`."""
@@ -50,7 +54,16 @@ class IdealSum:
             )
         )
         sums = {name: float(values.sum()) for name, values in updates.metrics.items()}
-        return SealedContribution(reveal=lambda: updates.total, count=updates.count, metrics=sums)
+        return SealedContribution(reveal=lambda: self._through_lanes(updates.total), count=updates.count, metrics=sums)
+
+    def _through_lanes(self, total: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What comes out of words of 64 bits: where a lane overflows, exactly what the real protocol would give."""
+        parts, start = dict[str, NDArray[np.int64]](), 0
+        for vector in self._vectors:
+            parts[vector.name] = total[start : start + vector.length]
+            start += vector.length
+        words = packing.pack(self._vectors, parts)
+        return np.concatenate(list(packing.unpack(self._vectors, words).values()))
 
 
 class ProtocolSum:

@@ -1,0 +1,101 @@
+"""Distributed DP in process: the real protocol gives the plain sum of the same encoded updates, and the charge comes first."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tutti
+from client_sim.data import open_loader
+from client_sim.executor import Job
+from client_sim.timing import Phase
+from client_sim.workers import open_executor
+from contract import task
+from contract.task import DataSpec
+from server import tasks
+from server.distributed_mechanism import DistributedMechanism, lanes
+from tutti import stores
+from tutti.secure_simulation import IdealSum, ProtocolSum
+
+TASK: dict[str, Any] = {
+    "name": "secure",
+    "population": "test",
+    "model": {"name": "mlp"},
+    "data": {"source": "synthetic", "devices": 400},
+    "cohort": {"report_goal": 20, "over_selection": 1.4, "minimum_reports": 18, "max_participations": 2},
+    "training": {"batch_size": 10, "max_examples": 10, "learning_rate": 0.1},
+    "privacy": {"mechanism": "ddg", "clip_norm": 0.5, "noise_multiplier": 1.0, "delta": 1e-5, "metrics": {}},
+    "aggregation": {"secure": True, "bits": 16, "minimum_survivors": 16, "corrupt_fraction": 0.05, "drop_fraction": 0.1},
+    "rounds": 2,
+}
+
+
+def job_of(spec_mapping: Mapping[str, Any], devices: np.ndarray) -> tuple[Job, Any, Any]:
+    """A round's work for `devices`, with seeded noise, and its executor."""
+    prepared = tasks.prepare(task.parse_mapping(dict(spec_mapping)))
+    plan = prepared.mechanism.plan_bytes(
+        spec=prepared.spec, run="r", round_index=0, leaf=0, model_digest="d", ledger_checkpoint="00" * 32
+    )
+    loader = open_loader(DataSpec(devices=400), model="mlp")
+    job = Job(plan=plan, parameters=prepared.model.init(0), devices=devices, order_seed=1, noise_seed=bytes(32))
+    assert isinstance(prepared.mechanism, DistributedMechanism)
+    return job, open_executor(prepared.spec, loader, workers=0), prepared.mechanism.vectors
+
+
+@pytest.mark.parametrize("mechanism", ["ddg", "skellam", "none"])
+def test_the_protocol_gives_the_plain_sum_bit_for_bit(mechanism: str) -> None:
+    privacy = TASK["privacy"] | {"mechanism": mechanism}
+    if mechanism == "none":
+        privacy = {"mechanism": "none", "clip_norm": 0.5, "metrics": {}}
+    devices = np.arange(20, dtype=np.int64) * 7
+    job, executor, vectors = job_of({**TASK, "privacy": privacy}, devices)
+    survivors = devices[2:]
+    leaves = {int(devices[0]): Phase.TRAINING, int(devices[1]): Phase.UPLOAD}
+    plain = IdealSum(executor, lanes(vectors)).run(job, survivors=survivors, leaves={}).reveal()
+    secure = ProtocolSum(executor, entropy=lambda n: bytes(range(n)), seed=1, lost_after_input=0.05)
+    masked = secure.run(job, survivors=survivors, leaves=leaves).reveal()
+    assert plain is not None
+    assert masked is not None
+    assert np.array_equal(plain, masked)
+
+
+def test_too_few_survivors_reveal_nothing() -> None:
+    devices = np.arange(20, dtype=np.int64) * 7
+    job, executor, _ = job_of(TASK, devices)
+    sealed = ProtocolSum(executor, entropy=lambda n: bytes(range(n)), seed=1, lost_after_input=0.0).run(
+        job, survivors=devices[5:], leaves={}
+    )
+    assert sealed.reveal() is None
+
+
+def test_the_charge_is_at_the_floor_and_the_outcome_at_what_happened(tmp_path: Path) -> None:
+    result = tutti.run(TASK, store=str(tmp_path), workers=0, seed=3)
+    with stores.opened(str(tmp_path)) as (database, _):
+        bodies = [json.loads(entry.body) for entry in database.entries()]
+    charged = next(body for body in bodies if body["kind"] == "round-charged")
+    outcome = next(body for body in bodies if body.get("result") == "committed")
+    assert charged["floor"] == 16
+    assert charged["event"]["parts"][0]["contributors"] == [16]
+    assert outcome["event"]["parts"][0]["contributors"] == [outcome["reported"]]
+    assert outcome["colluding"]["parts"][0]["contributors"] == [outcome["reported"] - 1]
+    assert result["privacy"]["conversion"] == "generic"
+    assert result["privacy"]["rho"] is None
+
+
+def test_federated_metrics_are_inside_the_sum(tmp_path: Path) -> None:
+    exact = {**TASK, "privacy": {"mechanism": "none", "metrics": {"clip_norm": 1000.0}}}
+    result = tutti.run(exact, store=str(tmp_path), workers=0, seed=3)
+    found = result["metrics"]
+    assert found["train_federated_examples"] == pytest.approx(
+        found["train_examples"] * 18, rel=0.25
+    )  # the oracle is a mean over the survivors, the federated count their sum
+    assert any("NO GUARANTEE" in line for line in result["privacy"]["first_lines"])
+
+
+def test_noise_that_the_survivors_cannot_make_is_refused() -> None:
+    impossible = {**TASK, "aggregation": TASK["aggregation"] | {"minimum_survivors": 19}}
+    problems = tasks.problems(task.parse_mapping(impossible))
+    assert [problem.path for problem in problems] == ["aggregation.minimum_survivors"]
