@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
+from privacy import events
 from privacy.ledger.notes import SignerKey
+from privacy.ledger.spending import Budget, epsilon_of
+from server import budgets
 from server.faults import FaultPoint
 from server.store.crosscheck import verify_store
 from server.store.store import Store
+from server.store.values import RunState
 
 KEY = SignerKey("tutti-ledger/test", bytes(range(32)))
 HERE = Path(__file__).parent
@@ -102,6 +106,27 @@ def test_charge_that_a_crash_left_behind_is_never_used_for_other_data(
         (1, 1, "interrupted", True)
     ]
     assert [facts["leaf"] for facts in whole if facts.get("result") == "committed"] == [0, 2]
+
+
+def test_run_pauses_before_the_round_that_its_budget_does_not_allow_and_goes_on_when_it_does(
+    stubbed: Order, undisturbed: tuple[str, list[bytes]], tmp_path: Path
+) -> None:
+    order = {"folder": str(tmp_path), "store": str(tmp_path), "rounds": 4}
+    facts = [json.loads(body) for body in undisturbed[1]]
+    costs = [epsilon_of([events.from_json(each["event"])], delta=1e-6) for each in facts if each["kind"] == "round-charged"]
+    store = Store.open(str(tmp_path))
+    budgets.set_budget(store.ledger, "p", Budget(epsilon=(costs[1] + costs[2]) / 2, delta=1e-6), reason="policy", by="op")
+    stopped = stubbed(**order)
+    assert stopped["said"].startswith("error with this round population p would cost epsilon")
+    kinds = [entry.kind for entry in store.entries()]
+    assert kinds.count("round-charged") == kinds.count("round-outcome") == 2
+    (run,) = store.runs()
+    assert run.state is RunState.PAUSED
+    budgets.set_budget(store.ledger, "p", Budget(epsilon=costs[3], delta=1e-6), reason="reviewed", by="op")
+    store.set_run_state(run.id, RunState.RUNNING)
+    assert stubbed(**order) == {"said": undisturbed[0], "killed": False}
+    assert verify_store(store, key=KEY.verifier).problems == ()
+    store.close()
 
 
 @pytest.mark.slow
