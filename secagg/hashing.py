@@ -1,5 +1,6 @@
 """Domain-separated SHA-256: equal digests mean equal labels and equal lists of parts."""
 
+import functools
 import hashlib
 
 DIGEST_BYTES = 32
@@ -21,10 +22,12 @@ def encode(label: str, *parts: bytes) -> bytes:
     >>> encode("a", b"bc")[-10:]
     b'\\x02\\x00\\x00\\x00\\x00\\x00\\x00\\x00bc'
     """
-    pieces = [_DOMAIN]
-    for part in (label.encode(), *parts):
-        pieces += (len(part).to_bytes(8, "little"), part)
-    return b"".join(pieces)
+    return _prefix(label) + b"".join([len(part).to_bytes(8, "little") + part for part in parts])
+
+
+@functools.lru_cache(maxsize=64)
+def _prefix(label: str) -> bytes:
+    return _DOMAIN + len(label.encode()).to_bytes(8, "little") + label.encode()
 
 
 def number(value: int) -> bytes:

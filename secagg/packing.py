@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from secagg.parameters import WORD_BITS, Vector
 
 _TYPES = ("int64", "int32")
+_SLICE = 1 << 14
 
 
 def pack(vectors: tuple[Vector, ...], inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[np.uint64]:
@@ -91,23 +92,32 @@ def overflow_bound(deviation: float, lane_bits: int) -> float:
 
 
 def _pack_one(vector: Vector, values: NDArray[np.int64], words: NDArray[np.uint64]) -> None:
-    count = vector.words
-    words[:] = values[:count]  # a negative number becomes its residue modulo 2^64
-    for lane in range(1, vector.lanes):
-        part = values[lane * count : (lane + 1) * count]
-        shifted = part.astype(np.int64, copy=False) << np.int64(lane * vector.lane_bits)
-        words[: len(part)] += shifted.view(np.uint64)
+    """Slice by slice, so that what the lanes add up to stays in the cache."""
+    shifted = np.empty(min(_SLICE, vector.words), dtype=np.int64)
+    signed = words.view(np.int64)
+    for start in range(0, vector.words, _SLICE):
+        part = signed[start : start + _SLICE]
+        part[:] = values[start : start + len(part)]  # a negative number becomes its residue modulo 2^64
+        for lane in range(1, vector.lanes):
+            first = lane * vector.words + start
+            added = values[first : min(first + len(part), len(values))]
+            np.left_shift(added, lane * vector.lane_bits, out=shifted[: len(added)], dtype=np.int64, casting="same_kind")
+            part[: len(added)] += shifted[: len(added)]
 
 
 def _unpack_one(vector: Vector, words: NDArray[np.uint64]) -> NDArray[np.int64]:
-    count, bits = vector.words, vector.lane_bits
+    bits = np.int64(vector.lane_bits)
+    away = np.int64(WORD_BITS - vector.lane_bits)
     values = np.empty(vector.length, dtype=np.int64)
-    rest = words.view(np.int64).copy()
-    for lane in range(vector.lanes):
-        part = values[lane * count : (lane + 1) * count]
-        low = rest << np.int64(WORD_BITS - bits)
-        low >>= np.int64(WORD_BITS - bits)
-        part[:] = low[: len(part)]
-        rest -= low
-        rest >>= np.int64(bits)  # arithmetic: what is shifted in belongs to lanes above the last
+    for start in range(0, vector.words, _SLICE):
+        rest = words[start : start + _SLICE].view(np.int64).copy()
+        low = np.empty_like(rest)
+        for lane in range(vector.lanes):
+            np.left_shift(rest, away, out=low)
+            np.right_shift(low, away, out=low)  # arithmetic: the lane's sign is spread
+            first = lane * vector.words + start
+            part = values[first : first + len(rest)]
+            part[:] = low[: len(part)]
+            rest -= low
+            rest >>= bits  # what is shifted in belongs to lanes above the last
     return values
