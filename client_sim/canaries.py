@@ -7,7 +7,7 @@ device and cannot tell.
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,56 @@ def coin_canaries(
         )
         for number, coin in enumerate(included)
     )
+
+
+def selection_canaries(
+    *,
+    seed: int,
+    devices: Sequence[int] = GRID_DEVICES,
+    copies: Sequence[int] = GRID_COPIES,
+    per_cell: int = 3,
+) -> tuple[Canary, ...]:
+    """Spans of 3 to 5 tokens that nobody writes, between 5 such tokens on either side; the tap is on one of them, all are to be selected.
+
+    >>> found = selection_canaries(seed=0, devices=[1], copies=[2], per_cell=1)
+    >>> found[0].text[slice(*found[0].tap)] in found[0].text[slice(*found[0].selection)].split()
+    True
+    """
+    return tuple(
+        _selection_canary(f"{m}x{n}-{number}" + ("" if inserted else "-held-out"), m, n, inserted=inserted, seed=seed)
+        for inserted in (True, False)
+        for m in devices
+        for n in copies
+        for number in range(per_cell)
+    )
+
+
+def selection_coin_canaries(
+    included: npt.NDArray[np.bool_], *, seed: int, devices: int = 1, copies: int = PER_DEVICE
+) -> tuple[CoinCanary, ...]:
+    """A selection canary for each coin, on `devices` devices that hold nothing else."""
+    return tuple(
+        CoinCanary(
+            canary=_selection_canary(f"coin-{number}", devices, copies, inserted=bool(coin), seed=seed), included=bool(coin)
+        )
+        for number, coin in enumerate(included)
+    )
+
+
+def with_fresh_secret(canary: Canary, *labels: int | str, seed: int) -> Canary:
+    """The same context and place of the tap, with another secret drawn alike: a reference for the canary's rank.
+
+    Raises:
+      ValueError: for a canary without a selection.
+    """
+    if canary.tap is None or canary.selection is None:
+        raise ValueError(f"canary {canary.name} selects nothing")
+    start, end = canary.selection
+    secret = canary.text[start:end].split()
+    tapped = len(canary.text[start : canary.tap[0]].split())
+    fresh = [_rare_word(seed, canary.name, "reference", *labels, place) for place in range(len(secret))]
+    before, after = canary.text[:start].split(), canary.text[end:].split()
+    return _spanned(canary, before, fresh, after, tapped)
 
 
 def alphabetical(words: Sequence[str]) -> list[str]:
@@ -304,3 +354,33 @@ def _canary(row: dict[str, Any]) -> Canary:
 
 def _draw(words: Sequence[str], length: int, seed: int, *labels: int | str) -> str:
     return " ".join(words[int(i)] for i in randomness.stream(seed, "canary", *labels).integers(len(words), size=length))
+
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def _rare_word(seed: int, *labels: int | str) -> str:
+    """4 to 9 random letters."""
+    generator = randomness.stream(seed, "rare word", *labels)
+    return "".join(_LETTERS[int(i)] for i in generator.integers(26, size=int(generator.integers(4, 10))))
+
+
+def _selection_canary(name: str, devices: int, copies: int, *, inserted: bool, seed: int) -> Canary:
+    generator = randomness.stream(seed, "selection canary", name)
+    length = int(generator.integers(3, 6))
+    tapped = int(generator.integers(length))
+    words = [_rare_word(seed, name, "canary", place) for place in range(5 + length + 5)]
+    empty = Canary(name=name, text="", devices=devices, copies=copies, inserted=inserted)
+    return _spanned(empty, words[:5], words[5 : 5 + length], words[5 + length :], tapped)
+
+
+def _spanned(canary: Canary, before: list[str], secret: list[str], after: list[str], tapped: int) -> Canary:
+    start = len(" ".join(before)) + bool(before)
+    span = " ".join(secret)
+    tap = start + len(" ".join(secret[:tapped])) + bool(tapped)
+    return replace(
+        canary,
+        text=" ".join([*before, *secret, *after]),
+        tap=(tap, tap + len(secret[tapped])),
+        selection=(start, start + len(span)),
+    )

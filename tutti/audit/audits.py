@@ -29,7 +29,8 @@ from server.store.store import parameters_digest
 from tutti import stores
 from tutti.audit import arms, measures, page, plots, probing, records
 from tutti.audit.arms import Arm
-from tutti.audit.scorers import Scorer, Scores, Watch, make_canaries, scorer_of
+from tutti.audit.scorers import Scorer, make_canaries, scorer_of
+from tutti.audit.scores import Scores, Watch
 from tutti.audit.specification import AuditSpec
 from tutti.runs import Progress, Silence
 
@@ -73,11 +74,13 @@ def run(
     directory = stores.directory(store) / "audits" / audit[:12]
     _write(directory / "canaries.json", canary_files.to_json(made))
     trained, scored, timing = list[Arm](), list[Scores](), _Timing()
+    scorer: Scorer | None = None
     for chosen in spec.arms:
         task = spec.arm(chosen)
         with watching.rounds(task) as progress:
             arm = arms.train(chosen.name, task, loader, seed=spec.seed, store=store, workers=workers, progress=progress)
-        scorer = scorer_of(arm.model, made, references=spec.references, beam=spec.beam, seed=spec.seed)
+        if scorer is None or scorer.model is not arm.model:
+            scorer = scorer_of(arm.model, made, references=spec.references, beam=spec.beam, seed=spec.seed)
         scored.append(_scored(scorer, arm, directory, watching.scoring(chosen.name), timing))
         trained.append(arm)
     probed: dict[str, probing.Probed] = {}

@@ -23,7 +23,7 @@ from privacy.audit import (
     trend_p_value,
 )
 from privacy.audit.skew_normal import SkewNormal
-from tutti.audit.scorers import Scores
+from tutti.audit.scores import Scores
 
 DEFAULT_DELTA = 1e-5
 """For an arm whose task names no delta: it claims nothing, but its leakage is still measured."""
@@ -83,7 +83,7 @@ def grid_json(measured: GridMeasures, control: GridMeasures | None, *, seed: int
         "inserted": len(inserted),
         "extracted": None if measured.extracted is None else int(measured.extracted.sum()),
         "permutation_p_value": permutation_p_value(inserted, held_out, seed=seed),
-        "trend": {"spearman": spearman(doses, inserted), "p_value": trend_p_value(doses, inserted, seed=seed)},
+        "trend": _trend(doses, inserted, seed=seed),
         "fit_distance": measured.law.distance,
         "rank_ratio": None if control is None else _ratio(control, measured, seed=seed),
         "cells": cells(measured),
@@ -133,6 +133,12 @@ def estimate_finding(
 def _of(measured: GridMeasures, *, inserted: bool) -> list[Exposure]:
     rows = zip(measured.canaries, measured.found, strict=True)
     return [one for canary, one in rows if canary.inserted == inserted]
+
+
+def _trend(doses: list[float], inserted: NDArray[np.float64], *, seed: int) -> dict[str, float] | None:
+    if len(set(doses)) < 2:
+        return None
+    return {"spearman": spearman(doses, inserted), "p_value": trend_p_value(doses, inserted, seed=seed)}
 
 
 def _ratio(control: GridMeasures, measured: GridMeasures, *, seed: int) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def arm_rows(result: Mapping[str, Any]) -> list[list[str]]:
                 f"{grid['permutation_p_value']:.2g}",
                 "" if ratio is None else f"{ratio['ratio']:.3g} [{ratio['low']:.3g}, {ratio['high']:.3g}]",
                 "" if grid["extracted"] is None else str(grid["extracted"]),
-                f"{grid['trend']['spearman']:.2f}",
+                "" if grid["trend"] is None else f"{grid['trend']['spearman']:.2f}",
             ]
         )
     return rows

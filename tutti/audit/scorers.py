@@ -1,42 +1,37 @@
 """What scores canaries and references for a model, by the kind of the model."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from client_sim.canaries import Canaries, Canary, coin_canaries, word_canaries
+from client_sim.canaries import (
+    Canaries,
+    Canary,
+    coin_canaries,
+    selection_canaries,
+    selection_coin_canaries,
+    word_canaries,
+)
 from contract.errors import ErrorCode, TuttiError
 from privacy.audit import coins
 from trainer.model import FloatVector, Model
 from trainer.models.next_word import NextWord
+from trainer.models.text_selection import TextSelection
 from tutti.audit import word_scores
+from tutti.audit.scores import Scores, Watch
+from tutti.audit.selection_scores import MOST_REFERENCES, SelectionScorer
 from tutti.audit.specification import AuditSpec
-
-Watch: TypeAlias = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scores:
-    """Scores under one model; higher is likelier.
-
-    Args:
-      grid: of the grid's canaries, float64, shape (n,).
-      references: shared, float64, shape (1, r), or of each canary's own, shape (n, r).
-      coins: of the canaries that are in or out by coins, float64, shape (c,).
-      extracted: whether a search finds the secret, bool, shape (n,); None if this kind of model offers no search.
-    """
-
-    grid: NDArray[np.float64] = field(repr=False)
-    references: NDArray[np.float64] = field(repr=False)
-    coins: NDArray[np.float64] = field(repr=False)
-    extracted: NDArray[np.bool_] | None = field(default=None, repr=False)
 
 
 class Scorer(Protocol):
     """Scores the same canaries and references under any model of one architecture."""
+
+    @property
+    def model(self) -> Model:
+        """The architecture."""
+        ...
 
     @property
     def canaries(self) -> Canaries:
@@ -102,6 +97,13 @@ def make_canaries(spec: AuditSpec, model: Model) -> Canaries:
                 copies=chosen.coin_copies, length=chosen.length, prefix=chosen.prefix,
             ),
         )  # fmt: skip
+    if isinstance(model, TextSelection):
+        return Canaries(
+            grid=selection_canaries(seed=spec.seed, devices=chosen.devices, copies=chosen.copies, per_cell=chosen.per_cell),
+            coins=selection_coin_canaries(
+                coins(chosen.coins, seed=spec.seed), seed=spec.seed, devices=chosen.coin_devices, copies=chosen.coin_copies
+            ),
+        )
     raise _unsupported(model)
 
 
@@ -113,6 +115,8 @@ def scorer_of(model: Model, canaries: Canaries, *, references: int, beam: int, s
     """
     if isinstance(model, NextWord):
         return WordScorer(model=model, canaries=canaries, references=references, beam=beam, seed=seed)
+    if isinstance(model, TextSelection):
+        return SelectionScorer(model=model, canaries=canaries, references=min(references, MOST_REFERENCES), seed=seed)
     raise _unsupported(model)
 
 

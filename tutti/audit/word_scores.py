@@ -8,7 +8,7 @@ uniform, and one set of references serves every canary and is scored once a mode
 # (JAX types its functions only in part.)
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -22,10 +22,9 @@ from trainer.model import Array, FloatVector, Params
 from trainer.models.cifg import cifg
 from trainer.models.next_word import NextWord
 from trainer.vocabulary import SPECIALS, START
+from tutti.audit.scores import Watch
 
 Words: TypeAlias = NDArray[np.int32]
-Watch: TypeAlias = Callable[[int, int], None]
-"""Told how many sequences are scored, of how many."""
 _LOGITS_AT_ONCE = 1 << 22
 """Numbers in one block of logits: 16 MB of float32, which stay in the processor's cache in part."""
 TOP_ANSWERS = 5

@@ -14,7 +14,7 @@ from contract import task
 from contract.errors import ErrorCode, TuttiError
 from tutti import audit as audits
 from tutti.audit import page, specification
-from tutti.audit.scorers import Watch
+from tutti.audit.scores import Watch
 from tutti.audit.specification import AuditSpec
 from tutti.commands.options import JsonOption, StoreOption, WorkersOption
 from tutti.progress import LiveRounds
