@@ -26,9 +26,11 @@ def noise_multiplier(event_of: Callable[[float], Event], *, epsilon: float, delt
     """
     if not epsilon > 0:
         raise ValueError(f"epsilon must be positive, not {epsilon}")
-    low, high = 0.0, LARGEST_MULTIPLIER
-    if accounting.price(event_of(high), delta).epsilon > epsilon:
-        raise ValueError(f"no noise multiplier below {high:g} gives epsilon {epsilon} at delta {delta}")
+    low, high = 0.0, 1.0
+    while accounting.price(event_of(high), delta).epsilon > epsilon:
+        low, high = high, 2 * high
+        if high > LARGEST_MULTIPLIER:
+            raise ValueError(f"no noise multiplier below {LARGEST_MULTIPLIER:g} gives epsilon {epsilon} at delta {delta}")
     while high - low > 1e-7 * high:
         middle = math.sqrt(low * high) if low > 0 else high / 16
         if accounting.price(event_of(middle), delta).epsilon <= epsilon:

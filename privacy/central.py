@@ -15,7 +15,7 @@ from privacy.events import Adjacency, BandedEvent, BltEvent, Event, GaussianEven
 from privacy.grid import Grid
 from privacy.matrix_noise import BandedNoise, BufferedNoise
 from privacy.noise import IndependentNoise, NoiseStream, NoNoise, TreeNoise
-from privacy.samplers import Sampler, rounded_gaussian
+from privacy.samplers import DISTANCE_LOG2, Sampler, rounded_gaussian
 from privacy.strategies import Banded, BufferedToeplitz, Strategy
 
 MECHANISMS = ("none", "tree", "gaussian", "banded", "blt")
@@ -71,7 +71,7 @@ class CentralPlan:
         if self.sigma == 0:
             return UnboundedEvent(reason="no noise was added")
         draws = leaves if self.mechanism != "tree" else tree_sensitivity.nodes(leaves, self.restart_every)
-        drawn = {"draws": draws * self.grid.dimension, "distance_log2": self._sampler().distance_log2}
+        drawn = {"draws": draws * self.grid.dimension, "distance_log2": DISTANCE_LOG2}
         return dataclasses.replace(self._ideal(leaves), law=Law.ROUNDED_GAUSSIAN, **drawn)
 
     def _ideal(self, leaves: int) -> TreeEvent | GaussianEvent | BandedEvent | BltEvent:

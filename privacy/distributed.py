@@ -21,7 +21,7 @@ from privacy import overflow, rounding, tree_sensitivity
 from privacy.events import DistributedEvent, UnboundedEvent
 from privacy.keystream import KEY_BYTES, Keystream
 from privacy.rotation import Rotation
-from privacy.samplers import Sampler, discrete_gaussian, skellam
+from privacy.samplers import DISTANCE_LOG2, Sampler, discrete_gaussian, skellam
 
 MECHANISMS = ("ddg", "skellam")
 TAIL_Z = 3.8905918864131204
@@ -177,7 +177,7 @@ class DistributedPlan:
             contributors=tuple(sorted(max(0, count - corrupt) for count in each)[:times]),
             participations=times,
             draws=self.padded_dimension * times * max(each, default=0),
-            distance_log2=self._sampler().distance_log2,
+            distance_log2=DISTANCE_LOG2,
         )
 
     def to_json(self) -> dict[str, Json]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from contract import canonical
 from privacy import events
@@ -112,6 +112,8 @@ class History:
                 ProblemKind.MECHANISM_CHANGED, index, "the event is of another mechanism than the one that was registered"
             )
         covered = _releases(event)
+        if "colluding" in facts:
+            self._parsed(index, facts["colluding"])
         if covered is not None and covered < facts["leaf"] + 1:
             self._complain(
                 ProblemKind.UNDERCHARGED,
@@ -160,16 +162,21 @@ class History:
 
 
 def _fixed(event: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: _fixed(cast(Mapping[str, Any], value)) if name == "release" else value
-        for name, value in event.items()
-        if name not in _GROWS
-    }
+    """What of an event must not change during a run, the events inside it included."""
+    fixed = {name: value for name, value in event.items() if name not in _GROWS}
+    if "release" in fixed:
+        fixed["release"] = _fixed(fixed["release"])
+    if "parts" in fixed:
+        fixed["parts"] = [_fixed(part) for part in fixed["parts"]]
+    return fixed
 
 
 def _releases(event: Mapping[str, Any]) -> int | None:
     """How many releases a cumulative event covers; None where the event does not count them."""
-    if isinstance(event.get("release"), dict):
+    if "parts" in event:
+        counts = [count for part in event["parts"] if (count := _releases(part)) is not None]
+        return min(counts, default=None)
+    if "release" in event:
         return _releases(event["release"])
     count = event.get("leaves", event.get("releases"))
     return count if isinstance(count, int) else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contract import canonical
-from privacy.report.run_record import Facts, RunRecord
+from privacy.report.run_record import Facts, RunRecord, parts_of
 
 ENFORCED, CHECKED, ASSUMED, VIOLATED = "enforced", "checked", "assumed", "violated"
 _DISTRIBUTED = ("ddg", "skellam")
@@ -70,11 +70,12 @@ def _noise(record: RunRecord) -> Iterator[Assumption]:
         status=VIOLATED if seeded else ENFORCED,
         evidence="a seed that is known fixed it" if seeded else "no noise seed is registered, and every draw is used for one release",
     )  # fmt: skip
-    event = record.registered["planned"]
-    if "draws" in event or "distance_log2" in event:
+    parts = [part for part in parts_of(record.registered["planned"]) if "draws" in part]
+    if parts:
+        evidence = "; ".join(f"2^{part.get('distance_log2', 0)} a draw, {part['draws']} draws planned" for part in parts)
         yield Assumption(
             name="noise-law", text="What is drawn differs from the stated law by a proven distance, which is part of delta.",
-            status=ENFORCED, evidence=f"2^{event.get('distance_log2', 0)} a draw, {event.get('draws', 0)} draws planned",
+            status=ENFORCED, evidence=evidence,
         )  # fmt: skip
     if record.task["privacy"]["mechanism"] in _DISTRIBUTED:
         corrupt = record.task.get("aggregation", {}).get("corrupt_fraction", "0")

@@ -4,7 +4,7 @@ from importlib import metadata
 from typing import Any
 
 from privacy.report import claims
-from privacy.report.run_record import Facts, RunRecord
+from privacy.report.run_record import Facts, RunRecord, parts_of
 
 ADJACENCIES = {
     "zero-out": "one unit's contributions become zero; that it took part is not hidden",
@@ -73,7 +73,7 @@ def released(record: RunRecord) -> dict[str, Any]:
 
 def definition(record: RunRecord, event: Facts | None) -> dict[str, str]:
     """Unit and neighbouring relation, with what they mean."""
-    facts = event or record.registered["planned"]
+    facts = parts_of(event or record.registered["planned"])[0]
     unit, adjacency = str(facts.get("unit", "device")), str(facts.get("adjacency", "zero-out"))
     return {
         "unit": unit,

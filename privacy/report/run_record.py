@@ -1,7 +1,7 @@
 """One run as its ledger entries tell it: what was registered, charged, released, measured."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,25 +106,41 @@ def actual_event(event: Facts | None, record: RunRecord) -> Facts | None:
     """
     if event is None or not record.violated:
         return event
-    actual = dict(event)
+    actual: Facts = event
     for facts in record.violated:
-        measured = facts["measured"]
-        if facts["assumption"] == "minimum-separation" and "minimum_separation" in actual and "smallest" in measured:
-            actual["minimum_separation"] = min(int(measured["smallest"]), actual["minimum_separation"])
-        elif (
-            facts["assumption"] == "max-participations" and actual.get("max_participations") is not None and "most" in measured
-        ):
-            actual["max_participations"] = max(int(measured["most"]), actual["max_participations"])
+        if facts["assumption"] == "minimum-separation" and "smallest" in facts["measured"]:
+            smallest = int(facts["measured"]["smallest"])
+            actual = _changed(actual, "minimum_separation", lambda planned, smallest=smallest: min(smallest, planned))
+        elif facts["assumption"] == "max-participations" and "most" in facts["measured"]:
+            most = int(facts["measured"]["most"])
+            actual = _changed(actual, "max_participations", lambda planned, most=most: max(most, planned))
         else:
             return _unbounded(event, facts["assumption"])
+        if actual == event:  # the event cannot express what went wrong
+            return _unbounded(event, facts["assumption"])
     try:
-        curves.curve(events.from_json(actual))
+        for part in parts_of(actual):
+            curves.curve(events.from_json(part))
     except ValueError:  # a mechanism whose proof needs the separation that was violated
         return _unbounded(event, record.violated[0]["assumption"])
     return actual
 
 
+def parts_of(event: Facts) -> Sequence[Facts]:
+    """The events that an event is composed of: itself, unless it names parts."""
+    return event.get("parts", [event])
+
+
+def _changed(event: Facts, name: str, change: Callable[[int], int]) -> Facts:
+    if "parts" in event:
+        return {**event, "parts": [_changed(part, name, change) for part in event["parts"]]}
+    if "release" in event:
+        return {**event, "release": _changed(event["release"], name, change)}
+    return event if event.get(name) is None else {**event, name: change(event[name])}
+
+
 def _unbounded(event: Facts, assumption: str) -> Facts:
+    scope = parts_of(event)[0]
     return {
-        "kind": "unbounded", "reason": f"{assumption} was violated", "unit": event["unit"], "adjacency": event["adjacency"],
+        "kind": "unbounded", "reason": f"{assumption} was violated", "unit": scope["unit"], "adjacency": scope["adjacency"],
     }  # fmt: skip

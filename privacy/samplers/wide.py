@@ -26,7 +26,8 @@ TAIL = 14
 """Standard deviations at which tails are cut: their mass is below 2^-145."""
 
 DISTANCE_LOG2 = -115
-"""Total variation distance of one draw: at most 2,000 borders of 2^-128 over an acceptance above 1/2, and the tails."""
+"""Total variation distance of one draw from its law, for every sampler of this package: at most 2,000 borders of 2^-128 over an
+acceptance above 1/2, and the tails; a table alone has at most 4,096 borders."""
 
 _BLOCK = 1 << 16
 _SCALE_BITS = 320
