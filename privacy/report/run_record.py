@@ -119,8 +119,8 @@ def actual_event(event: Facts | None, record: RunRecord) -> Facts | None:
         if actual == event:  # the event cannot express what went wrong
             return _unbounded(event, facts["assumption"])
     try:
-        for part in parts_of(actual):
-            curves.curve(events.from_json(part))
+        for part in events.simple([events.from_json(actual)]):
+            curves.curve(part)
     except ValueError:  # a mechanism whose proof needs the separation that was violated
         return _unbounded(event, record.violated[0]["assumption"])
     return actual

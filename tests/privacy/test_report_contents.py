@@ -13,6 +13,8 @@ from contract import canonical, task
 from privacy import events
 from privacy.accounting import price
 from privacy.ledger import entries
+from privacy.ledger.notes import SignerKey
+from privacy.ledger.verification import LoggedEntry, verify
 from privacy.report import (
     check,
     json_schema,
@@ -24,6 +26,7 @@ from privacy.report import (
     to_markdown,
 )  # fmt: skip
 
+KEY = SignerKey("tutti-ledger/test", bytes(32)).verifier
 PRODUCTION = Path(__file__).parents[1] / "vectors" / "ledger" / "production_es_2022.yaml"
 SPEC = task.parse_mapping(
     {
@@ -167,6 +170,32 @@ def test_uncovered_access_is_in_the_first_lines_and_a_covered_one_has_its_price(
     covered = {line["access"]: line["covered"] for line in report["accesses"]}
     assert list(covered.values()) == [True, False, True, False]
     assert to_markdown(report).splitlines()[2].startswith("> Not covered")
+
+
+def test_distributed_run_is_reported_with_both_claims() -> None:
+    def claim(*contributors: int) -> dict[str, canonical.Json]:
+        facts = {"mechanism": "ddg", "dimension": 64, "squared_norm": 10**6, "local_sigma": 500.0, "participations": 1}
+        part = events.DistributedEvent(**facts, contributors=contributors, draws=64, distance_log2=-128)
+        return events.to_json(events.ComposedEvent(parts=(part, part)))
+
+    spec = task.replace(
+        SPEC, privacy={"mechanism": "ddg"}, aggregation={"secure": True, "ideal": True, "corrupt_fraction": 0.05}
+    )
+    name = canonical.digest({"task": spec.digest, "ordinal": 0})
+    at = {"population": "p", "run": name, "round_index": 0, "leaf": 0}
+    story = [
+        registered(spec, planned=claim(16, 16, 16)),
+        entries.round_charged(**at, event=claim(16), colluding=claim(15), floor=16),
+        entries.round_committed(**at, event=claim(20), colluding=claim(19), reported=20, model_digest="m0"),
+    ]
+    report = valid(run_report(story))
+    assert 0 < report["guarantee"]["epsilon"] < report["guarantee"]["colluding"]["epsilon"]
+    assert report["guarantee"]["epsilon"] < run_report(story[:2])["guarantee"]["epsilon"]
+    assert report["setting"]["noise_added_by"] == "devices"
+    assert statuses(report)["honest-noise"] == statuses(report)["secure-aggregation"] == "assumed"
+    assert "against a server that some devices give their noise to" in to_markdown(report)
+    verdict = verify([LoggedEntry(place, body) for place, body in enumerate(story)], key=KEY, checkpoints=[], complete=False)
+    assert verdict.problems == ()
 
 
 def test_failed_audit_is_said_first() -> None:
