@@ -19,8 +19,8 @@ def unpack_parameters(blob: bytes) -> NDArray[np.float32]:
 
 
 def pack_state(state: Mapping[str, NDArray[Any]]) -> bytes:
-    """Named arrays as safetensors; the same state gives the same bytes."""
-    return safetensors.save({name: np.ascontiguousarray(array) for name, array in sorted(state.items())})
+    """Named arrays as safetensors; the same state gives the same bytes. Scalars stay scalars (`np.ascontiguousarray` would not keep them)."""
+    return safetensors.save({name: np.asarray(array, order="C") for name, array in sorted(state.items())})
 
 
 def unpack_state(blob: bytes) -> dict[str, NDArray[Any]]:
