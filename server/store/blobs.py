@@ -19,7 +19,8 @@ def unpack_parameters(blob: bytes) -> NDArray[np.float32]:
 
 
 def pack_state(state: Mapping[str, NDArray[Any]]) -> bytes:
-    """Named arrays as safetensors; the same state gives the same bytes. Scalars stay scalars (`np.ascontiguousarray` would not keep them)."""
+    """Named arrays as safetensors; the same state gives the same bytes."""
+    # Not np.ascontiguousarray: it makes a scalar, such as Adam's count, an array of one.
     return safetensors.save({name: np.asarray(array, order="C") for name, array in sorted(state.items())})
 
 
