@@ -210,6 +210,10 @@ class Orchestrator:
             return
         self._release(state, total)
 
+    def claim(self) -> Mapping[str, Any]:
+        """The cumulative event of all that was charged so far, as it stands in entries."""
+        return self._mechanism.events(self._history)["event"]
+
     def recorded(self) -> Mapping[str, Any]:
         """The facts of a round that is over; an abandoned one is put on the record now.
 
@@ -258,16 +262,6 @@ class Orchestrator:
                 ledger_checkpoint=self._store.tree_head().root().hex(),
             )
         return self._plan
-
-    def _require_budget(self) -> None:
-        """Pauses the run before a round that the budget does not allow: no device works for nothing, and a raised budget lets it go on."""
-        if self._interrupted is not None:
-            return
-        try:
-            self._recorder.check_budget(history=(*self._history, floor_of(self._spec)))
-        except TuttiError:
-            self._store.set_run_state(self._run.id, RunState.PAUSED)
-            raise
 
     def _require_budget(self) -> None:
         """Pauses the run before a round that the budget does not allow: no device works for nothing, and a raised budget lets it go on."""

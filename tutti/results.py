@@ -22,6 +22,8 @@ NOT_METRICS = frozenset(
         "violations",
         "smallest_separation",
         "most_participations",
+        "rho",
+        "epsilon",
     }
 )
 """Facts of a round that describe the fleet and not the model."""

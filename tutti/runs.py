@@ -156,7 +156,7 @@ def play(
     ):
         spent = _so_far(prepared, facts)
         database.add_facts(registered.id, int(facts["round"]), spent)
-        shown = {**facts, **spent}
+        shown = {**facts, **spent, "claim": None}
         progress.round_ended(shown)
         if database.run(registered.id).state in (RunState.PAUSED, RunState.CANCELLED):
             break
@@ -201,7 +201,8 @@ def projected(prepared: PreparedTask, run: str) -> str:
 
 
 def _so_far(prepared: PreparedTask, facts: Mapping[str, Any]) -> dict[str, Any]:
-    cost = price_of(prepared.mechanism.event(facts["leaf"] + 1), prepared.spec.privacy.delta)
+    claim = facts.get("claim") or prepared.mechanism.event(facts["leaf"] + 1)
+    cost = price_of(claim, prepared.spec.privacy.delta)
     return {} if cost is None else {"rho": cost.rho, "epsilon": cost.epsilon}
 
 

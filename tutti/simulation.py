@@ -88,7 +88,7 @@ def rounds(
                 "most_participations": oracle.most_participations,
             }
             database.add_facts(run.id, trace.position.round_index, facts)
-            yield {**facts, **trace.facts}
+            yield {**facts, **trace.facts, "claim": orchestrator.claim()}
 
 
 def secure_aggregation(prepared: PreparedTask, run: Run, executor: SecureExecutor) -> IdealSum | ProtocolSum | None:
