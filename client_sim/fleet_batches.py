@@ -54,25 +54,24 @@ class BatchThread(Generic[Item, Result]):
                 batch = [pair for pair in self._waiting[: self._most] if not pair[1].cancelled()]
                 del self._waiting[: self._most]
                 if batch:
-                    await loop.run_in_executor(self._thread, self._do, loop, batch)
+                    await self._together(loop, batch)
         finally:
             self._working = None
 
-    def _do(self, loop: asyncio.AbstractEventLoop, batch: list[tuple[Item, "asyncio.Future[Result]"]]) -> None:
-        done = 0
-        try:
-            for result in self._work([item for item, _ in batch]):
-                loop.call_soon_threadsafe(_settle, batch[done][1], result, None)
-                done += 1
-        except Exception as error:  # noqa: BLE001 - whoever waits for the result gets it
-            for _, future in batch[done:]:
-                loop.call_soon_threadsafe(_settle, future, None, error)
+    async def _together(self, loop: asyncio.AbstractEventLoop, batch: "list[tuple[Item, asyncio.Future[Result]]]") -> None:
+        working = loop.run_in_executor(self._thread, self._do, loop, batch)
+        await asyncio.wait((working,))
+        error = working.exception()
+        if error is not None:  # whoever still waits for a result gets it
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+
+    def _do(self, loop: asyncio.AbstractEventLoop, batch: "list[tuple[Item, asyncio.Future[Result]]]") -> None:
+        for (_, future), result in zip(batch, self._work([item for item, _ in batch]), strict=True):
+            loop.call_soon_threadsafe(_settle, future, result)
 
 
-def _settle(future: "asyncio.Future[Result]", result: Result | None, error: Exception | None) -> None:
-    if future.done():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(result)  # type: ignore[arg-type] - there is a result where there is no error
+def _settle(future: "asyncio.Future[Result]", result: Result) -> None:
+    if not future.done():
+        future.set_result(result)

@@ -27,8 +27,10 @@ from server.rpc.hosting import Host
 
 Context = ServicerContext[Any, Any]
 Answer = TypeVar("Answer")
-SILENCE_S = 30.0
+SILENCE_S = 15.0
 """A stream that brings no chunk for so long is ended; the upload can resume."""
+MOST_STREAMS = 256
+"""Upload streams at once. Each holds a chunk in memory at most; more than eight of them are late, lost or lying."""
 
 _log = logging.getLogger(__name__)
 
@@ -112,6 +114,7 @@ class Aggregations(aggregations_grpc.AggregationsServicer):
 
     def __init__(self, front: Front) -> None:
         self._front = front
+        self._streams = 0
 
     async def StartAggregationDataUpload(
         self, request: aggregations.StartAggregationDataUploadRequest, context: Context
@@ -123,6 +126,17 @@ class Aggregations(aggregations_grpc.AggregationsServicer):
         self, request_iterator: AsyncIterator[aggregations.UploadChunk], context: Context
     ) -> aggregations.UploadProgress:
         """See protos/tutti/v1/aggregations.proto."""
+        if self._streams >= MOST_STREAMS:
+            await errors.refuse(context, TuttiError(ErrorCode.RATE_LIMITED, f"{MOST_STREAMS} uploads are on their way"))
+        self._streams += 1
+        try:
+            return await self._receive(request_iterator, context)
+        finally:
+            self._streams -= 1
+
+    async def _receive(
+        self, request_iterator: AsyncIterator[aggregations.UploadChunk], context: Context
+    ) -> aggregations.UploadProgress:
         session, reply = None, UploadProgress(0)
         while (message := await _next_chunk(request_iterator, context)) is not None:
             if session not in (None, message.session_id):

@@ -262,25 +262,9 @@ def test_a_repeated_submission_counts_once(bench: Bench) -> None:
     assert facts["reported"] == GOAL
 
 
-def lie_about_the_length(bench: Bench, device: TaskAssignment) -> Reply:
-    return bench.open(device, bench.update(0)[:-4])
-
-
 def lie_about_the_hash(bench: Bench, device: TaskAssignment) -> Reply:
     bench.open(device, bench.update(0))
     return bench.send(device, bench.update(1))
-
-
-def exceed_the_norm(bench: Bench, device: TaskAssignment) -> Reply:
-    return bench.upload(device, np.full(bench.dimension, 1 << 20, "<i4").tobytes())
-
-
-def overflow_the_norm(bench: Bench, device: TaskAssignment) -> Reply:
-    return bench.upload(device, np.full(bench.dimension, -(1 << 31), "<i4").tobytes())
-
-
-def use_another_token(bench: Bench, device: TaskAssignment) -> Reply:
-    return bench.ask(UploadRequest(device.session_id, bytes(16), 4 * bench.dimension, digest(b"")))
 
 
 def leave_a_gap(bench: Bench, device: TaskAssignment) -> Reply:
@@ -298,14 +282,6 @@ def send_nothing(bench: Bench, device: TaskAssignment) -> Reply:
     return bench.ask(UploadChunk(device.session_id, 0, b""))
 
 
-def send_before_opening(bench: Bench, device: TaskAssignment) -> Reply:
-    return bench.ask(UploadChunk(device.session_id, 0, b"abcd"))
-
-
-def submit_before_sending(bench: Bench, device: TaskAssignment) -> Reply:
-    return bench.ask(SubmitResult(device.session_id))
-
-
 def submit_half(bench: Bench, device: TaskAssignment) -> Reply:
     bench.open(device, bench.update(0))
     bench.ask(UploadChunk(device.session_id, 0, bench.update(0)[:100]))
@@ -321,18 +297,6 @@ def invent_a_session(bench: Bench, device: TaskAssignment) -> Reply:
     return bench.ask(SubmitResult(SessionId(device.session_id[:-1] + ("0" if device.session_id[-1] != "0" else "1"))))
 
 
-def invent_nonsense(bench: Bench, device: TaskAssignment) -> Reply:
-    return bench.ask(SubmitResult(SessionId("\x00 ä.b")))
-
-
-def read_past_the_end(bench: Bench, device: TaskAssignment) -> Reply:
-    return bench.ask(ResourceRequest(device.session_id, "model", 1 << 40))
-
-
-def read_another_resource(bench: Bench, device: TaskAssignment) -> Reply:
-    return bench.ask(ResourceRequest(device.session_id, "../keys", 0))
-
-
 def use_a_check_in_as_a_place(bench: Bench, device: TaskAssignment) -> Reply:
     name = bench.table._key.make(0, lambda n: b"\x01" * n)
     return bench.ask(ResourceRequest(name, "model", 0))
@@ -341,22 +305,31 @@ def use_a_check_in_as_a_place(bench: Bench, device: TaskAssignment) -> Reply:
 @pytest.mark.parametrize(
     ("lie", "expected"),
     [
-        (lie_about_the_length, AbortReason.WRONG_LENGTH),
+        (lambda bench, device: bench.open(device, bench.update(0)[:-4]), AbortReason.WRONG_LENGTH),
         (lie_about_the_hash, AbortReason.WRONG_HASH),
-        (exceed_the_norm, AbortReason.NORM_EXCEEDED),
-        (overflow_the_norm, AbortReason.NORM_EXCEEDED),
-        (use_another_token, AbortReason.UNAUTHORIZED),
+        (
+            lambda bench, device: bench.upload(device, np.full(bench.dimension, 1 << 20, "<i4").tobytes()),
+            AbortReason.NORM_EXCEEDED,
+        ),
+        (
+            lambda bench, device: bench.upload(device, np.full(bench.dimension, -(1 << 31), "<i4").tobytes()),
+            AbortReason.NORM_EXCEEDED,
+        ),
+        (
+            lambda bench, device: bench.ask(UploadRequest(device.session_id, bytes(16), 4 * bench.dimension, digest(b""))),
+            AbortReason.UNAUTHORIZED,
+        ),
         (leave_a_gap, AbortReason.WRONG_OFFSET),
         (send_too_large_a_chunk, AbortReason.WRONG_LENGTH),
         (send_nothing, AbortReason.WRONG_LENGTH),
-        (send_before_opening, AbortReason.FOREIGN_MESSAGE),
-        (submit_before_sending, AbortReason.FOREIGN_MESSAGE),
+        (lambda bench, device: bench.ask(UploadChunk(device.session_id, 0, b"abcd")), AbortReason.FOREIGN_MESSAGE),
+        (lambda bench, device: bench.ask(SubmitResult(device.session_id)), AbortReason.FOREIGN_MESSAGE),
         (submit_half, AbortReason.WRONG_OFFSET),
         (change_the_bytes, AbortReason.WRONG_HASH),
         (invent_a_session, AbortReason.UNKNOWN_SESSION),
-        (invent_nonsense, AbortReason.UNKNOWN_SESSION),
-        (read_past_the_end, AbortReason.WRONG_OFFSET),
-        (read_another_resource, AbortReason.FOREIGN_MESSAGE),
+        (lambda bench, device: bench.ask(SubmitResult(SessionId("\x00 ä.b"))), AbortReason.UNKNOWN_SESSION),
+        (lambda bench, device: bench.ask(ResourceRequest(device.session_id, "model", 1 << 40)), AbortReason.WRONG_OFFSET),
+        (lambda bench, device: bench.ask(ResourceRequest(device.session_id, "../keys", 0)), AbortReason.FOREIGN_MESSAGE),
         (use_a_check_in_as_a_place, AbortReason.UNKNOWN_SESSION),
     ],
 )

@@ -1,6 +1,7 @@
 """The gRPC face: statuses, health, reflection, TLS, timers, and a shutdown that leaves nothing behind."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import gc
 import ipaddress
@@ -50,6 +51,8 @@ from contract.messages import (
     UploadRequest,
     Wait,
 )
+from protos.tutti.v1 import aggregations_pb2
+from server.rpc import servicers
 from server.rpc.hosting import Host, HostedRun
 from server.rpc.service import Address, RpcServer
 
@@ -160,6 +163,29 @@ async def test_a_stream_carries_one_session_only() -> None:
         with pytest.raises(LinkLostError, match="INVALID_ARGUMENT"):
             await transport.send_chunks([UploadChunk(SESSION, 0, b"x"), UploadChunk(SessionId("other"), 0, b"x")])
     assert len(table.seen) == 1
+
+
+async def test_only_so_many_streams_are_held_open() -> None:
+    chunk = aggregations_pb2.UploadChunk(session_id=SESSION, data=b"x").SerializeToString()
+    async with serving(ScriptedTable(lambda request: UploadProgress(1))) as (transport, _, port):
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            method = channel.stream_unary("/tutti.v1.Aggregations/UploadAggregationData")
+            silent = [method() for _ in range(servicers.MOST_STREAMS)]
+            for call in silent:
+                await call.write(chunk)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await method(iter([chunk]))
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await first_answer(transport) == UploadProgress(1)
+
+
+async def first_answer(transport: GrpcTransport) -> Reply | None:
+    """The answer to a chunk, once the server has noticed that streams are gone."""
+    for _ in range(200):
+        with contextlib.suppress(LinkLostError):
+            return await transport.send(UploadChunk(SESSION, 0, b"x"))
+        await asyncio.sleep(0.02)
+    return None
 
 
 async def test_an_aborted_contribution_carries_error_info() -> None:
