@@ -22,8 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 _QUANTILES = np.concatenate([np.linspace(0.30, 0.05, 11), np.geomspace(0.045, 0.0005, 18)])
-_RECENT = 9
+_PACES = 500
+_ROUND_KINDS = (10, 30, 50, 70, 90)
 _SHORTEST_S = 1e-6
+_BISECTIONS = 10
 _BEYOND = np.array([1.0, 1.25, 1.5, 2.0, 3.0])
 _SLOPES = (0.5, 4.0)
 
@@ -66,7 +68,7 @@ class AdaptiveWindows:
       rest_s: time of a round outside these phases (check-in, training): a failed round wastes it, too.
       remembered: rounds that are looked at.
       relative: observations in units of their own pace, by phase, oldest first.
-      paces_s: last paces by phase, oldest first.
+      paces_s: paces by phase, oldest first, of many more rounds: how slow rounds can be decides what an hour is worth.
 
     >>> windows = AdaptiveWindows(first_s=(10.0, 10.0), longest_s=60.0)
     >>> for _ in range(5):
@@ -96,7 +98,7 @@ class AdaptiveWindows:
         phases = range(len(self.first_s))
         relative, paces = [list(self._seen(index)) for index in phases], [list(self._paces(index)) for index in phases]
         relative[phase] = [*relative[phase], observed.relative()][-self.remembered :]
-        paces[phase] = [*paces[phase], observed.pace_s][-_RECENT:]
+        paces[phase] = [*paces[phase], observed.pace_s][-_PACES:]
         return replace(self, relative=tuple(map(tuple, relative)), paces_s=tuple(map(tuple, paces)))
 
     def open(self, phase: int, *, alive: int, may_leave: int) -> "OpenWindow":
@@ -228,7 +230,8 @@ class OpenWindow:
         """What each number of further dropouts still allowed is worth after this phase, shape (may_leave + 1,)."""
         windows = self._windows
         whole = _tables(windows.laws(0), windows.usual_paces_s(0), self._alive, self._may_leave)
-        self._rate = _best_rate(whole, windows.rest_s)
+        kinds = np.percentile(windows.paces_s[self._phase], _ROUND_KINDS) / windows.usual_paces_s(self._phase)[0]
+        self._rate = _best_rate(whole, windows.rest_s, [float(kind) for kind in kinds])
         usual = windows.usual_paces_s(self._phase)
         slower = pace / max(usual[0], _SHORTEST_S)  # the rest of the round is as slow as this phase
         later = _tables(self._laws[1:], [slower * one for one in usual[1:]], self._alive, self._may_leave)
@@ -251,13 +254,17 @@ def _tables(laws: list[Latencies], paces_s: list[float], alive: int, may_leave: 
     return found
 
 
-def _best_rate(tables: list[_Table], rest_s: float) -> float:
-    """Completed rounds a second under the best policy: where a whole round is worth nothing more (Dinkelbach, by bisection)."""
+def _best_rate(tables: list[_Table], rest_s: float, kinds: list[float]) -> float:
+    """Completed rounds a second under the best policy: where rounds are worth nothing more on average (Dinkelbach, by bisection).
+
+    Args:
+      kinds: how much slower than usual rounds are, at equally likely steps.
+    """
     may_leave = tables[0].lost.shape[1] - 1
-    low, high = 0.0, 1.0 / max(rest_s + sum(float(table.windows_s[0]) for table in tables), _SHORTEST_S)
-    for _ in range(10):
+    low, high = 0.0, 1.0 / max(rest_s, _SHORTEST_S)
+    for _ in range(_BISECTIONS):
         rate = (low + high) / 2
-        worth = float(_worth(tables, rate, may_leave)[may_leave]) - rate * rest_s
+        worth = sum(float(_worth(tables, rate * kind, may_leave)[may_leave]) for kind in kinds) / len(kinds) - rate * rest_s
         low, high = (rate, high) if worth > 0 else (low, rate)
     return low
 
