@@ -28,6 +28,7 @@ from server.store.values import Run
 from server.tasks import PreparedTask
 from trainer.models.next_word import NextWord
 from trainer.vocabulary import Vocabulary
+from tutti.findings import record_findings
 from tutti.secure_simulation import IdealSum, ProtocolSum, SecureExecutor
 
 
@@ -89,6 +90,7 @@ def rounds(
             }
             database.add_facts(run.id, trace.position.round_index, facts)
             yield {**facts, **trace.facts, "claim": orchestrator.claim()}
+        record_findings(database, run, oracle)
 
 
 def secure_aggregation(prepared: PreparedTask, run: Run, executor: SecureExecutor) -> IdealSum | ProtocolSum | None:

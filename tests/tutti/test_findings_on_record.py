@@ -1,0 +1,81 @@
+"""What the simulator's oracle saw becomes entries, and the report says checked or violated accordingly."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client_sim.oracle import ParticipationOracle
+from contract import canonical, task
+from privacy import events
+from privacy.ledger import entries
+from privacy.report import run_report
+from server.store.store import Store, parameters_digest
+from server.store.values import Run, RunState, StoredModel
+from tutti.findings import record_findings
+
+SPEC = task.parse_mapping(
+    {
+        "population": "p", "model": {"name": "mlp"}, "rounds": 4,
+        "cohort": {"report_goal": 2, "minimum_separation": 1, "max_participations": 2},
+        "privacy": {"mechanism": "tree", "clip_norm": 1.0, "noise_multiplier": 7.0, "delta": 1e-6},
+    }
+)  # fmt: skip
+
+
+def event(leaves: int) -> dict[str, Any]:
+    return events.to_json(events.TreeEvent(noise_multiplier=7.0, leaves=leaves, minimum_separation=1, max_participations=2))
+
+
+def registered(store: Store) -> Run:
+    name, ordinal = store.next_run_id(SPEC)
+    start = np.zeros(2, np.float32)
+    digest = parameters_digest(start.tobytes())
+    body = canonical.plain(SPEC)
+    assert isinstance(body, dict)
+    entry = entries.run_registered(
+        population="p", run=name, task=body, task_digest=SPEC.digest, code_digest="c", planned=event(4), seeded=("simulation",),
+        facts={"unit": "device", "adjacency": "zero-out", "not_covered": [], "start_digest": digest},
+    )  # fmt: skip
+    model = StoredModel(run=name, round=0, digest=digest, parameters=start, optimizer={}, entry=None)
+    run = store.register_run(spec=SPEC, ordinal=ordinal, settings={}, entry=entry, start=model, noise_key_id=None)
+    store.charge(
+        run=name, round_index=0, leaf=0, sum_seal=None,
+        entry=entries.round_charged(population="p", run=name, round_index=0, leaf=0, event=event(4), floor=1),
+    )  # fmt: skip
+    return run
+
+
+@pytest.mark.parametrize(
+    ("releases", "statuses"),
+    [
+        ([[0, 1], [2, 3], [0, 1]], ["checked", "checked"]),
+        ([[0, 1], [0, 2]], ["violated", "checked"]),
+        ([[0], [1], [0], [1], [0]], ["checked", "violated"]),
+        ([[0, 0]], ["violated", "checked"]),
+    ],
+)  # fmt: skip
+def test_oracle_is_heard_once_the_run_is_over(tmp_path: Path, releases: list[list[int]], statuses: list[str]) -> None:
+    store = Store.open(str(tmp_path))
+    run = registered(store)
+    oracle = ParticipationOracle(num_devices=4, minimum_separation=1, max_participations=2)
+    for release, devices in enumerate(releases):
+        oracle.observe(release, np.array(devices))
+    record_findings(store, run, oracle)
+    assert not list(store.ledger.entries(kind="assumption-checked"))
+    store.set_run_state(run.id, RunState.COMPLETED)
+    for _ in range(2):
+        record_findings(store, run, oracle)
+    found = [json.loads(entry.body) for entry in store.ledger.entries(kind="assumption-checked")]
+    assert [facts["status"] for facts in found] == statuses
+    assert {facts["evidence"] for facts in found} == {oracle.evidence}
+    report = run_report([entry.body for entry in store.entries()])
+    told = {line["name"]: line["status"] for line in report["assumptions"]}
+    assert [told["minimum-separation"], told["max-participations"]] == statuses
+    violated = [line for line in report["first_lines"] if line.startswith("VIOLATED")]
+    assert len(violated) == statuses.count("violated")
+    if statuses[0] == "violated":
+        assert report["guarantee"]["epsilon"] is None
+    store.close()

@@ -1,0 +1,42 @@
+"""What only a simulation can see goes on the record when it is over: whether separation and cap were kept by every device."""
+
+from client_sim.oracle import ParticipationOracle
+from contract.canonical import Json
+from privacy.ledger import entries
+from server.store.store import Store
+from server.store.values import Run, RunState
+
+
+def record_findings(database: Store, run: Run, oracle: ParticipationOracle) -> None:
+    """Appends what the oracle of a completed run saw; nothing happens if the run is not completed, or it was recorded before.
+
+    The report of the run then calls these assumptions checked, or violated, with the digest of the oracle's evidence.
+    """
+    done = database.run(run.id).state is RunState.COMPLETED
+    if done and not any(database.ledger.entries(run=run.id, kind=entries.EntryKind.ASSUMPTION_CHECKED.value, limit=1)):
+        database.ledger.append(*findings(run, oracle))
+
+
+def findings(run: Run, oracle: ParticipationOracle) -> list[bytes]:
+    """The entries that say what the oracle saw."""
+    cohort, broken = run.spec.cohort, {violation.rule for violation in oracle.violations}
+    separation: dict[str, Json] = {"required": cohort.minimum_separation}
+    if oracle.smallest_separation is not None:
+        # Twice in one release is a violation that no separation describes, so a violated one is named apart: it is not priced.
+        separation["smallest_seen" if "separation" in broken else "smallest"] = oracle.smallest_separation
+    found = [_entry(run, oracle, "minimum-separation", "separation" in broken, separation)]
+    if cohort.max_participations is not None:
+        cap: dict[str, Json] = {"allowed": cohort.max_participations, "most": oracle.most_participations}
+        found.append(_entry(run, oracle, "max-participations", "participations" in broken, cap))
+    return found
+
+
+def _entry(run: Run, oracle: ParticipationOracle, assumption: str, violated: bool, measured: dict[str, Json]) -> bytes:
+    return entries.assumption_checked(
+        population=run.spec.population,
+        run=run.id,
+        assumption=assumption,
+        status="violated" if violated else "checked",
+        measured=measured,
+        evidence=oracle.evidence,
+    )
