@@ -121,6 +121,25 @@ def list_audits(
     )
 
 
+@router.get("/audits/{audit}", tags=["audits"], responses=READ_ONE)
+def show_audit(
+    services: ServicesOf, principal: Reader, audit: Annotated[str, Path(min_length=8, max_length=64, pattern="^[a-f0-9]+$")]
+) -> bodies.Page[bodies.AuditBody]:
+    """One audit, named by its id or a prefix: an entry for each model that it attacked, the control's first.
+
+    Raises:
+      TuttiError: NOT_FOUND if no such audit is on the record.
+    """
+    entries = services.store.ledger.entries(kind=EntryKind.AUDIT_RECORDED.value, start=0)
+    read = [(entry.index, json.loads(entry.body)) for entry in entries if _visible(principal, entry)]
+    found = [(index, facts) for index, facts in read if str(facts["measured"].get("audit", "")).startswith(audit)]
+    if not found:
+        raise TuttiError(ErrorCode.NOT_FOUND, f"no audit on the record starts with {audit!r}")
+    return bodies.Page(
+        items=[bodies.AuditBody(index=index, run=facts.get("run"), entry=facts) for index, facts in found], next=None
+    )
+
+
 def entry_body(entry: Entry) -> bodies.EntryBody:
     """An entry as the API tells it."""
     text = entry.body.decode()

@@ -39,6 +39,7 @@ ALLOWED: dict[tuple[str, str], set[Scope] | None] = {
     ("GET", "/v1/ledger/proofs/inclusion"): READERS,
     ("GET", "/v1/ledger/proofs/consistency"): READERS,
     ("GET", "/v1/audits"): READERS,
+    ("GET", "/v1/audits/{audit}"): READERS,
     ("GET", "/v1/tasks"): READERS,
     ("GET", "/v1/tasks/schema"): READERS,
     ("GET", "/v1/tasks/{digest}"): READERS,
@@ -58,7 +59,7 @@ def test_scope_reaches_its_routes_and_no_others(guarded: Any, scope: Scope | Non
     headers = {} if scope is None else guarded.headers(scope)
     wrong = []
     for (method, path), allowed in ALLOWED.items():
-        address = path.format(run="latest", round=0, population="people", index=0, digest="0" * 64)
+        address = path.format(run="latest", round=0, population="people", index=0, digest="0" * 64, audit="0" * 64)
         status = guarded.client.request(method, address, headers=headers, json={} if method != "GET" else None).status_code
         refused = allowed is not EVERYBODY and (401 if scope is None else 403 if scope not in allowed else None)
         if (status != refused) if refused else status in (401, 403):
