@@ -144,3 +144,9 @@ def test_what_cannot_be_answered_is_refused(arguments: list[str]):
     result = CliRunner().invoke(app, ["account", *arguments])
     assert isinstance(result.exception, TuttiError)
     assert result.exception.code is ErrorCode.ARGUMENT_INVALID
+
+
+def test_a_device_day_costs_one_participation():
+    day = account(*TREE, "--noise-multiplier", "7", "--unit", "device-day")
+    assert (day["sensitivity_squared"], day["unit"]) == (11, "device-day")
+    assert "not the device" in day["first_lines"][0]

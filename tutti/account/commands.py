@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from privacy import curves, matrix_adapter, tree_sensitivity
-from privacy.events import Adjacency, BandedEvent, BltEvent, Event, GaussianEvent, TreeEvent
+from privacy.events import Adjacency, BandedEvent, BltEvent, Event, GaussianEvent, TreeEvent, Unit
 from tutti.account import distributed
 from tutti.account.answers import Question, answer, named_faults, plot
 from tutti.account.options import (
@@ -19,6 +19,8 @@ from tutti.account.options import (
     NoiseMultiplierOption,
     PlotOption,
     RoundsOption,
+    UnitOption,
+    counted,
     write,
 )
 
@@ -46,6 +48,7 @@ def tree(
     epsilon: EpsilonOption = None,
     min_separation: MinSeparationOption = 0,
     max_participations: MaxParticipationsOption = None,
+    unit: UnitOption = Unit.DEVICE,
     restart_every: Annotated[int | None, typer.Option(min=1, help="Rounds after which a new tree begins.")] = None,
     devices_per_person: DevicesPerPersonOption = 1,
     plot_file: PlotOption = None,
@@ -62,7 +65,8 @@ def tree(
             noise_multiplier=multiplier,
             leaves=leaves,
             minimum_separation=min_separation,
-            max_participations=max_participations,
+            max_participations=counted(unit, max_participations),
+            unit=unit,
             restart_every=restart_every,
         )
 
@@ -74,7 +78,7 @@ def tree(
         target=epsilon,
         delta=delta,
         devices_per_person=devices_per_person,
-        remarks=lambda _, leaves: cap_remarks(leaves, min_separation, max_participations),
+        remarks=lambda _, leaves: cap_remarks(leaves, min_separation, max_participations, unit),
     )
     show(question, json_output=json_output, plot_file=plot_file)
 
@@ -90,6 +94,7 @@ def gaussian(
     ] = None,
     min_separation: MinSeparationOption = 0,
     max_participations: MaxParticipationsOption = None,
+    unit: UnitOption = Unit.DEVICE,
     devices_per_person: DevicesPerPersonOption = 1,
     plot_file: PlotOption = None,
     json_output: JsonOption = False,
@@ -101,14 +106,15 @@ def gaussian(
             noise_multiplier=multiplier,
             releases=releases,
             minimum_separation=min_separation,
-            max_participations=max_participations,
+            max_participations=counted(unit, max_participations),
+            unit=unit,
             sampling_rate=sampling_rate,
             adjacency=Adjacency.ZERO_OUT if sampling_rate is None else Adjacency.ADD_OR_REMOVE,
         )
 
     def remarks(_: float, releases: int) -> list[str]:
         if sampling_rate is None:
-            return cap_remarks(releases, min_separation, max_participations)
+            return cap_remarks(releases, min_separation, max_participations, unit)
         return ["Claims Poisson sampling: shuffled or self-selected cohorts violate it."]
 
     question = Question(
@@ -133,6 +139,7 @@ def banded(
     epsilon: EpsilonOption = None,
     min_separation: MinSeparationOption = 0,
     max_participations: MaxParticipationsOption = None,
+    unit: UnitOption = Unit.DEVICE,
     column_norm_squared: Annotated[
         float, typer.Option(help="Largest squared norm of a column of the strategy; 1 for normalised columns.")
     ] = 1.0,
@@ -149,7 +156,8 @@ def banded(
             bands=bands,
             column_norm_squared=column_norm_squared,
             minimum_separation=min_separation,
-            max_participations=max_participations,
+            max_participations=counted(unit, max_participations),
+            unit=unit,
         )
 
     question = Question(
@@ -161,7 +169,7 @@ def banded(
         delta=delta,
         devices_per_person=devices_per_person,
         facts={"bands": bands, "column_norm_squared": column_norm_squared},
-        remarks=lambda _, leaves: cap_remarks(leaves, min_separation, max_participations),
+        remarks=lambda _, leaves: cap_remarks(leaves, min_separation, max_participations, unit),
     )
     show(question, json_output=json_output, plot_file=plot_file)
 
@@ -173,6 +181,7 @@ def blt(
     epsilon: EpsilonOption = None,
     min_separation: MinSeparationOption = 0,
     max_participations: MaxParticipationsOption = None,
+    unit: UnitOption = Unit.DEVICE,
     buf_decay: Annotated[str | None, typer.Option(help="Decays, comma-separated, each in [0, 1].")] = None,
     output_scale: Annotated[str | None, typer.Option(help="Scales, comma-separated, one a decay.")] = None,
     buffers: Annotated[
@@ -193,7 +202,8 @@ def blt(
             buf_decay=decay,
             output_scale=scale,
             minimum_separation=min_separation,
-            max_participations=max_participations,
+            max_participations=counted(unit, max_participations),
+            unit=unit,
         )
 
     question = Question(
@@ -205,7 +215,7 @@ def blt(
         delta=delta,
         devices_per_person=devices_per_person,
         facts={"buf_decay": list(decay), "output_scale": list(scale)},
-        remarks=lambda _, leaves: cap_remarks(leaves, min_separation, max_participations),
+        remarks=lambda _, leaves: cap_remarks(leaves, min_separation, max_participations, unit),
     )
     show(question, json_output=json_output, plot_file=plot_file)
 
@@ -228,8 +238,10 @@ def _numbers(text: str, option: str) -> tuple[float, ...]:
         raise ValueError(f"{option} must be numbers separated by commas, not {text!r}") from None
 
 
-def cap_remarks(rounds: int, separation: int, cap: int | None) -> list[str]:
+def cap_remarks(rounds: int, separation: int, cap: int | None, unit: Unit) -> list[str]:
     """Says when the cap, not the separation, limits how often a device takes part: a report must then say why it holds."""
+    if unit is Unit.DEVICE_DAY:
+        return ["Protects what a device gives on one day, not the device: it takes part once a day at most."]
     feasible = tree_sensitivity.most_participations(leaves=rounds, minimum_separation=separation)
     if cap is None or cap >= feasible:
         return []

@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tutti.commands.run import JsonOption
+from privacy.events import Unit
+from tutti.commands.options import JsonOption
 
 DeltaOption = Annotated[float, typer.Option(help="Delta at which epsilon is stated.")]
 NoiseMultiplierOption = Annotated[
@@ -22,6 +23,12 @@ MaxParticipationsOption = Annotated[
     int | None, typer.Option(min=1, help="A cap on one device's participations; none unless given.")
 ]
 DevicesPerPersonOption = Annotated[int, typer.Option(min=1, help="Also price a person who owns so many devices.")]
+UnitOption = Annotated[
+    Unit,
+    typer.Option(
+        help="Whom epsilon protects: all of a device, or what it gives on one day (one participation, if it takes part daily)."
+    ),
+]
 PlotOption = Annotated[Path | None, typer.Option("--plot", help="Write epsilon over rounds to this .png, .svg or .pdf file.")]
 
 __all__ = [
@@ -34,8 +41,19 @@ __all__ = [
     "NoiseMultiplierOption",
     "PlotOption",
     "RoundsOption",
+    "UnitOption",
+    "counted",
     "write",
 ]
+
+
+def counted(unit: Unit, max_participations: int | None) -> int | None:
+    """Participations of one unit: a device-day holds one, of a device that takes part at most once a day.
+
+    >>> counted(Unit.DEVICE_DAY, 6), counted(Unit.DEVICE, 6)
+    (1, 6)
+    """
+    return 1 if unit is Unit.DEVICE_DAY else max_participations
 
 
 def write(found: dict[str, Any], *, json_output: bool) -> None:
