@@ -71,8 +71,8 @@ def ring_topology(n: int, degree: int, threshold: int, corrupt_fraction: float) 
     Honest survivors fall apart only where two runs of k/2 places hold none of them. `survivors_per_window` is more than half of
     the corrupt devices that any two such runs may hold together (probability of more, over all pairs of runs: 2^-SECURITY_BITS).
     With so many survivors in every run, two runs cannot be all corrupt: the honest survivors are connected whichever devices the
-    server calls dropped, even if it chooses them after it has seen the graph. The published bound (`connected`) takes the
-    dropped ones to be independent of the graph.
+    server calls dropped, even if it chooses them after it has seen the graph, whatever the threshold is. The published bound
+    (`connected`) takes the dropped ones to be independent of the graph.
     """
     corrupt = count(corrupt_fraction, n)
     in_two_runs = corrupt_in_sample(n, corrupt, degree, SECURITY_BITS + math.log2(n) - 1)
