@@ -82,7 +82,8 @@ class LocalTrainer:
 
     @property
     def _lanes(self) -> int:
-        return self.lanes or self.model.arrangement.lanes
+        arrangement = self.model.arrangement
+        return self.lanes or (arrangement.lanes if jax.default_backend() == "cpu" else arrangement.accelerator_lanes)
 
     @cached_property
     def _step(self) -> Any:

@@ -74,18 +74,20 @@ def concatenate(parts: Sequence[DeviceExamples]) -> DeviceExamples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrangement:
-    """How a model's local training is laid out on a CPU core; chosen by measurement (benchmarks/train_rounds.py).
+    """How a model's local training is laid out; chosen by measurement (benchmarks/train_rounds.py, benchmarks/gpu).
 
     Args:
-      lanes: devices trained side by side by `vmap`. 1 trains one device's model at a time, since batched weights defeat the
-        matrix product of a large model.
+      lanes: on a CPU core, devices trained side by side by `vmap`. 1 trains one device's model at a time, since batched weights
+        defeat the matrix product of a large model.
       row_multiple: with one lane, a batch that is short is padded to a multiple of this many rows, not to the full batch.
       eval_rows: examples that `evaluate` puts through the model at once.
+      accelerator_lanes: devices side by side where the backend is no CPU; an accelerator wants many.
     """
 
     lanes: int = 50
     row_multiple: int = 4
     eval_rows: int = 64
+    accelerator_lanes: int = 256
 
 
 def means(sums: Sums) -> dict[str, float]:
@@ -109,7 +111,7 @@ class Model:
       summarise: `Sums` over any number of examples -> metrics.
       prepare: NumPy (batch, mask) -> another batch that `loss` and `measure` take, used where shapes may differ from batch to
         batch: with one lane, and in evaluation; a chance to leave out what is padding.
-      arrangement: how it trains on a CPU core.
+      arrangement: how its local training is laid out.
     """
 
     name: str

@@ -1,5 +1,5 @@
 """The models by name."""
 
-from trainer.models.registry import get, names
+from trainer.models.registry import for_task, get, names
 
-__all__ = ["get", "names"]
+__all__ = ["for_task", "get", "names"]

@@ -48,7 +48,15 @@ def build(vocabulary: Vocabulary | str = PUBLIC_ENGLISH, words: int = 10_000, wi
     >>> build().num_parameters
     1412250
     """
-    return _build("next_word", vocabulary, words, width, units, 64, Arrangement(lanes=1, row_multiple=2, eval_rows=64))
+    return _build(
+        "next_word",
+        vocabulary,
+        words,
+        width,
+        units,
+        64,
+        Arrangement(lanes=1, row_multiple=2, eval_rows=64, accelerator_lanes=128),
+    )
 
 
 def build_small(vocabulary: Vocabulary | str = PUBLIC_ENGLISH, words: int = 2_000) -> NextWord:

@@ -1,12 +1,15 @@
 """Finds a model by its name in a task file."""
 
+import dataclasses
 import functools
 import importlib
 from collections.abc import Callable
 from typing import Any, cast
 
+from trainer import weights
 from trainer.model import Model
 from trainer.models import mlp, next_word, text_selection
+from trainer.vocabulary import PUBLIC_ENGLISH, Vocabulary
 
 _FACTORIES: dict[str, Callable[..., Model]] = {
     "mlp": mlp.build,
@@ -14,6 +17,7 @@ _FACTORIES: dict[str, Callable[..., Model]] = {
     "next_word_small": next_word.build_small,
     "text_selection": text_selection.build,
 }
+_WITH_VOCABULARY = ("next_word", "next_word_small")
 
 
 def names() -> tuple[str, ...]:
@@ -43,6 +47,35 @@ def get(name: str, **options: Any) -> Model:
         return _cached(name, tuple(sorted(options.items())))
     except TypeError:  # unhashable options
         return _build(name, options)
+
+
+@functools.lru_cache(maxsize=16)
+def for_task(
+    name: str, *, vocabulary: Vocabulary | str = PUBLIC_ENGLISH, init_from: str | None = None, trainable: str = "all"
+) -> Model:
+    """The model of a task file's `model` section; options go where they mean something.
+
+    Args:
+      name: a registered name, or `package.module:factory`, which is called without arguments.
+      vocabulary: for the next-word models: `public-en`, or a `Vocabulary` counted from texts.
+      init_from: a file of public weights to start from, under the model's own parameter names.
+      trainable: `head` for text_selection alone.
+
+    Raises:
+      ValueError: for an unknown name, weights that do not fit, or an option that the model does not have.
+
+    >>> for_task("next_word_small").num_parameters
+    89424
+    """
+    if name == "text_selection":
+        return get(name, init_from=init_from, trainable=trainable)
+    if trainable != "all":
+        raise ValueError(f"trainable must be 'all' for {name}, not {trainable!r}")
+    model = get(name, vocabulary=vocabulary) if name in _WITH_VOCABULARY else get(name)
+    if init_from is None:
+        return model
+    public = weights.named(init_from, model.shapes)
+    return dataclasses.replace(model, initial=lambda _generator: public)
 
 
 @functools.lru_cache(maxsize=64)
