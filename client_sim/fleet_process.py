@@ -64,8 +64,8 @@ class Device:
         except TuttiError as error:
             self._crew.complaint = error
             return TrainingFailed()
-        except ValueError as error:
-            self._crew.complaint = TuttiError(ErrorCode.TASK_INVALID, f"the devices cannot train: {error}")
+        except (ValueError, TypeError, KeyError) as error:  # a plan may name what this device does not have
+            self._crew.complaint = TuttiError(ErrorCode.TASK_INVALID, f"the devices cannot train: {error!r}")
             return TrainingFailed()
 
     async def write(self, request: Charge | Seal | Refund) -> None:
