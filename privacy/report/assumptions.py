@@ -99,12 +99,16 @@ def _contribution(record: RunRecord) -> Iterator[Assumption]:
     )  # fmt: skip
     if secure:
         ideal = bool(record.task.get("aggregation", {}).get("ideal"))
-        transcripts = canonical.digest([facts["transcript"] for facts in record.transcripts])[:16]
+        digest = canonical.digest([facts["transcript"] for facts in record.transcripts])[:16]
+        evidence = f"{len(record.transcripts)} transcripts on the record, digest {digest}"
+        if ideal:
+            evidence = "an ideal sum stood in for the cryptography"
+        elif not record.transcripts:
+            evidence = "the protocol ran; no transcript of it is on the record"
         yield Assumption(
             name="secure-aggregation", text="The server learns the sum of a round and nothing else.",
             status=ASSUMED if ideal or not record.transcripts else CHECKED,
-            evidence="an ideal sum stood in for the cryptography" if ideal
-            else f"{len(record.transcripts)} transcripts, digest {transcripts}",
+            evidence=evidence,
         )  # fmt: skip
 
 

@@ -44,11 +44,9 @@ def setting(record: RunRecord) -> dict[str, Any]:
 
 def accesses(record: RunRecord, guarantee: dict[str, Any]) -> list[dict[str, Any]]:
     """Everything that looked at the devices' data: what it cost, or that nothing covers it."""
-    found = [
-        _access(
-            "the models of all rounds, through sums of clipped updates", guarantee if guarantee["epsilon"] is not None else None
-        )
-    ]
+    beside = " and of the metrics beside them" if len(parts_of(record.registered["planned"])) > 1 else ""
+    models = f"the models of all rounds, through sums of clipped updates{beside}"
+    found = [_access(models, guarantee if guarantee["epsilon"] is not None else None)]
     for facts in record.tuned:
         cost = None if facts["event"] is None else claims.claim(facts["event"], record.delta)
         found.append(_access(f"{facts['parameter']} = {facts['value']}, chosen by looking at {facts['statistic']}", cost))
@@ -163,7 +161,9 @@ def data_minimisation(record: RunRecord) -> dict[str, Any]:
         "retained": {
             "updates": "never written down",
             "sums": "until the round commits, in memory",
-            "noise key": "until the run ends, in a file of its own",
+            "noise": "drawn on the devices, never written down"
+            if record.task["privacy"]["mechanism"] in ("ddg", "skellam")
+            else "a key in a file of its own, destroyed when the run ends",
             "models": "the last three, every hundredth and the final one",
             "ledger": "for ever; entries are per run and round, never per device",
         },
