@@ -13,11 +13,15 @@ are restarted make a longer forest under the same joint pattern. Incomplete node
 
 from functools import cache, lru_cache
 from itertools import pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-_NEVER = np.int64(-(1 << 62))
+Costs: TypeAlias = NDArray[np.signedinteger[Any]]
+_NEVER = -(1 << 29)
+_NARROW_CAP = 3000
+"""Up to so many participations every cost fits 28 bits: a level adds at most k^2, and there are fewer than 30 levels."""
 
 
 def squared(
@@ -97,33 +101,42 @@ def _levels(leaves: int) -> tuple[int, ...]:
     return tuple(level for level in range(leaves.bit_length() - 1, -1, -1) if leaves >> level & 1)
 
 
+def _type(cap: int) -> type[np.int32] | type[np.int64]:
+    return np.int32 if cap <= _NARROW_CAP else np.int64
+
+
+def _never(cap: int) -> int:
+    """A cost that no addition of two brings near zero."""
+    return _NEVER if cap <= _NARROW_CAP else -(1 << 61)
+
+
 @lru_cache(maxsize=4096)
-def _forest(levels: tuple[int, ...], wait: int, cap: int) -> NDArray[np.int64]:
+def _forest(levels: tuple[int, ...], wait: int, cap: int) -> Costs:
     """Row [p, e]: the best cost of the trees so far with p participations and a wait of at most e after the right edge.
 
     Shape (at most cap + 1, wait + 1). Prefixes of a forest are shared through the cache, so that pricing every round of a run
     costs one product a round.
     """
     if not levels:
-        return np.zeros((1, wait + 1), np.int64)
+        return np.zeros((1, wait + 1), _type(cap))
     return _join(_forest(levels[:-1], wait, cap)[:, None, :], _tree(levels[-1], wait, cap), cap)[:, 0, :]
 
 
 @cache
-def _tree(level: int, wait: int, cap: int) -> NDArray[np.int64]:
-    """F_level, shape (participations + 1, wait + 1, wait + 1), int64."""
+def _tree(level: int, wait: int, cap: int) -> Costs:
+    """F_level, shape (participations + 1, wait + 1, wait + 1)."""
     if level == 0:
-        table = np.full((2, wait + 1, wait + 1), _NEVER)
+        table = np.full((2, wait + 1, wait + 1), _never(cap), _type(cap))
         after, before = np.arange(wait + 1)[None, :], np.arange(wait + 1)[:, None]
         table[0][before <= 1 + after] = 0
         table[1, 0, wait] = 1
         return table
     half = _tree(level - 1, wait, cap)
     table = _join(half, half, cap)
-    return np.where(table > _NEVER // 2, table + np.arange(len(table))[:, None, None] ** 2, _NEVER)
+    return table + (np.arange(len(table), dtype=table.dtype) ** 2)[:, None, None]
 
 
-def _join(left: NDArray[np.int64], right: NDArray[np.int64], cap: int) -> NDArray[np.int64]:
+def _join(left: Costs, right: Costs, cap: int) -> Costs:
     """Max-plus product over the participations and over the wait at the border.
 
     Args:
@@ -132,22 +145,22 @@ def _join(left: NDArray[np.int64], right: NDArray[np.int64], cap: int) -> NDArra
     Returns:
       Shape (p + r, a, e), participations up to `cap`, those that fit no pattern left out.
     """
-    most = min(cap, len(left) + len(right) - 2)
-    out = np.full((most + 1, left.shape[1], right.shape[2]), _NEVER)
+    most, never = min(cap, len(left) + len(right) - 2), _never(cap)
+    out = np.full((most + 1, left.shape[1], right.shape[2]), never, left.dtype)
     for extra in range(min(len(right), most + 1)):
         rows = left[: most + 1 - extra]
         target = out[extra : extra + len(rows)]
         for border in _borders(right[extra]):
             np.maximum(target, rows[:, :, border, None] + right[extra, border], out=target)
-    np.maximum(out, _NEVER, out=out)
-    feasible = (out > _NEVER // 2).any(axis=(1, 2))
+    out[out < 0] = never
+    feasible = (out >= 0).any(axis=(1, 2))
     return out[: int(np.flatnonzero(feasible).max()) + 1]
 
 
-def _borders(table: NDArray[np.int64]) -> list[int]:
+def _borders(table: Costs) -> list[int]:
     """Border waits worth trying: rows of `table` (c, e) that allow something, each distinct row once, at its largest c.
 
     A larger wait allows the left tree more, so that of equal rows only the last one matters.
     """
-    alive = [int(border) for border in np.flatnonzero((table > _NEVER // 2).any(axis=1))]
+    alive = [int(border) for border in np.flatnonzero((table >= 0).any(axis=1))]
     return [first for first, second in pairwise(alive) if not np.array_equal(table[first], table[second])] + alive[-1:]
