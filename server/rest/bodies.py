@@ -95,7 +95,7 @@ class ApprovalBody(Incoming):
     """An approval of a run's start, or of the release of its model after `round` rounds."""
 
     what: Annotated[str, Field(pattern="^(start|release)$", examples=["start"])]
-    round: Annotated[int, Field(ge=0, le=10_000_000)] | None = Field(None, description="Only for a release.")
+    round: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(None, description="Only for a release.")
 
 
 class RoundBody(BaseModel):

@@ -59,7 +59,7 @@ def _news(services: Services, name: str, cursor: int) -> tuple[str, bool, list[R
     played = job is not None and job.state is JobState.LEASED
     waits = job is not None and job.state in (JobState.QUEUED, JobState.AWAITING_APPROVAL) and run.state is RunState.RUNNING
     over = not played and not waits
-    rounds = [row for row in services.store.rounds(name) if row.index >= cursor and row.outcome_entry is not None]
+    rounds = [row for row in services.store.rounds(name, start=cursor) if row.outcome_entry is not None]
     if rounds and not over and _FLEET_FACT not in rounds[-1].facts:
         rounds.pop()  # what the fleet saw of the newest round comes a moment after its outcome
     return describing.run_body(run, job).model_dump_json(), over, rounds

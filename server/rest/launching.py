@@ -123,7 +123,7 @@ def approve(services: Services, principal: Principal, run: Run, body: bodies.App
     model = services.store.model(run.id, body.round)
     if approvals.released(services, run, model.digest):
         raise TuttiError(ErrorCode.RUN_STATE, f"the model after {body.round} rounds is released")
-    approvals.record(services, principal, run, what="release", model_digest=model.digest)
+    approvals.record(services, principal, run, what="release", model=model)
 
 
 def _in_data(services: Services, key: str, name: str, faults: list[Problem]) -> str | None:

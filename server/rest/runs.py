@@ -134,7 +134,7 @@ def list_rounds(
 ) -> bodies.Page[bodies.RoundBody]:
     """The attempts at rounds, the oldest first, as they are on the record."""
     found, after = find_run(services, principal, run), cursors.number(cursor, default=-1)
-    rows = [row for row in services.store.rounds(found.id) if row.index > after]
+    rows = services.store.rounds(found.id, start=after + 1, limit=limit + 1)
     page, following = cursors.cut(rows, limit, lambda row: str(row.index))
     return bodies.Page(items=[describing.round_body(row) for row in page], next=following)
 

@@ -108,6 +108,10 @@ class Store:
         Raises:
           TuttiError: NOT_FOUND if there is none or the prefix is not unique.
         """
+        with self._transactions.read() as session:
+            whole = session.get(RunRow, name)
+        if whole is not None:
+            return _run(whole)
         runs = self.runs()
         found = runs[-1:] if name == "latest" else [run for run in runs if run.id.startswith(name)]
         if len(found) != 1 or not name:
@@ -185,12 +189,11 @@ class Store:
             if row is not None:
                 row.facts = json.dumps({**json.loads(row.facts), **facts})
 
-    def rounds(self, run: str) -> list[Round]:
-        """The rounds of a run that are on the record, in order."""
-        with self._transactions.begin() as session:
-            return [
-                _round(row) for row in session.scalars(select(RoundRow).where(RoundRow.run == run).order_by(RoundRow.index))
-            ]
+    def rounds(self, run: str, *, start: int = 0, limit: int | None = None) -> list[Round]:
+        """The rounds of a run that are on the record, in order, from index `start`."""
+        query = select(RoundRow).where(RoundRow.run == run, RoundRow.index >= start).order_by(RoundRow.index).limit(limit)
+        with self._transactions.read() as session:
+            return [_round(row) for row in session.scalars(query)]
 
     # -- models ----------------------------------------------------------------------------------------------------------------
 

@@ -110,6 +110,8 @@ def test_a_run_that_needs_approval_waits_for_another_person(guarded: Api, small:
     assert guarded.client.post(address, json=release, headers=both).status_code == 403
     assert guarded.client.post(address, json=release, headers=officer).status_code == 200
     assert guarded.client.get(model, headers=officer).status_code == 200
+    left = guarded.client.get(f"/v1/ledger/entries?kind=model-released&run={run['run']}", headers=officer).json()["items"]
+    assert [item["entry"]["round"] for item in left] == [count - 1]
     kinds = guarded.client.get(f"/v1/ledger/entries?kind=approval&run={run['run']}", headers=officer).json()["items"]
     assert [item["entry"]["what"] for item in kinds] == ["start", "release"]
 
@@ -125,6 +127,17 @@ def test_a_budget_is_an_entry_with_a_reason(guarded: Api) -> None:
     assert entry["reason"] == "yearly review"
     without = {key: value for key, value in change.items() if key != "reason"}
     assert guarded.client.put("/v1/populations/people/budget", json=without, headers=officer).status_code == 422
+
+
+def test_a_run_that_does_not_fit_its_budget_is_refused_and_leaves_nothing(played: Api, small: Task) -> None:
+    spent = played.client.get("/v1/populations/people/budget").json()["spent_epsilon"]
+    change = {"epsilon": spent + 0.01, "delta": 1e-5, "reason": "nearly used up"}
+    played.client.put("/v1/populations/people/budget", json=change)
+    before = played.store.ledger.head().size
+    answer = _launch(played, small("greedy"))
+    assert (answer.status_code, answer.json()["code"]) == (409, "budget-exceeded")
+    assert played.store.ledger.head().size == before
+    assert len(played.client.get("/v1/runs").json()["items"]) == 1
 
 
 def test_tokens_are_asked_for_and_told_apart_from_nothing(guarded: Api) -> None:
