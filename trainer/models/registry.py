@@ -6,6 +6,9 @@ import importlib
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trainer import weights
 from trainer.model import Model
 from trainer.models import mlp, next_word, text_selection
@@ -75,7 +78,11 @@ def for_task(
     if init_from is None:
         return model
     public = weights.named(init_from, model.shapes)
-    return dataclasses.replace(model, initial=lambda _generator: public)
+
+    def initial(_: np.random.Generator) -> dict[str, NDArray[np.float32]]:
+        return public
+
+    return dataclasses.replace(model, initial=initial)
 
 
 @functools.lru_cache(maxsize=64)
