@@ -64,7 +64,7 @@ def verify_ledger(
     if json_output:
         typer.echo(json.dumps(verdict.to_json()))
     else:
-        _print(verdict, checked_against=len(notes))
+        _print(verdict, checked_against=len(notes), key_known=known is not None or from_export is None)
     if not verdict.ok:
         raise typer.Exit(ErrorCode.LEDGER_BROKEN.value.exit_code)
 
@@ -132,7 +132,7 @@ def _verdict(from_export: Path | None, notes: tuple[str, ...], known: VerifierKe
     return verify(found.entries, key=known or found.key, checkpoints=found.checkpoints, since=notes)
 
 
-def _print(verdict: Verdict, *, checked_against: int) -> None:
+def _print(verdict: Verdict, *, checked_against: int, key_known: bool) -> None:
     console = Console(highlight=False)
     for problem in verdict.problems:
         place = "" if problem.entry is None else f"entry {problem.entry}: "
@@ -142,6 +142,11 @@ def _print(verdict: Verdict, *, checked_against: int) -> None:
             f", and begin with the {checked_against} kept" if checked_against else "; no earlier checkpoint was given (--since)"
         )
         console.print(f"[green]ok[/] {verdict.entries} entries follow from each other{kept}", soft_wrap=True)
+    if not key_known:
+        console.print(
+            f"[yellow]the public key {verdict.key} is what the export says[/]: compare it, or give yours with --key",
+            soft_wrap=True,
+        )
 
 
 def _read(path: Path) -> str:
