@@ -25,7 +25,7 @@ from privacy.events import (
 ORDERS: tuple[int, ...] = (*range(2, 257), *(2**x * 5 // 4 for x in range(8, 18)), *(2**x for x in range(9, 19)))
 """The fixed orders at which curves that are no lines are converted."""
 
-_SMALL_ORDERS: tuple[float, ...] = tuple(1 + x / 20 for x in range(1, 181) if x % 20)
+_SMALL_ORDERS: tuple[float, ...] = tuple(1 + x / 10 for x in range(5, 90) if x % 10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

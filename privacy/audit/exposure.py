@@ -74,19 +74,29 @@ def extrapolated_bits(scores: Floats, law: SkewNormal) -> Floats:
 
 
 def exposures(scores: Floats, references: Floats) -> tuple[list[Exposure], SkewNormal]:
-    """Both estimates for each score, and the law that was fitted.
+    """Both estimates for each score, and the law that was fitted; where the law does not fit, sampling stands in for it.
 
     >>> found, _ = exposures(np.array([3.0]), np.linspace(-2.0, 2.0, 64))
     >>> found[0].bits, found[0].censored
     (6.0, True)
     """
     law = fit(references)
-    found = ranks(scores, references)
-    bits, beyond = sampled_bits(scores, references), extrapolated_bits(scores, law)
+    found, bits = ranks(scores, references), sampled_bits(scores, references)
+    beyond = extrapolated_bits(scores, law) if fits(law, len(references)) else bits
     return [
         Exposure(rank=int(found[i]), references=len(references), bits=float(bits[i]), extrapolated_bits=float(beyond[i]))
         for i in range(len(scores))
     ], law
+
+
+def fits(law: SkewNormal, references: int) -> bool:
+    """Whether a law is close enough to its references to be extrapolated: within 0.05, and what chance adds 1 time in 20.
+
+    >>> law = SkewNormal(xi=0.0, omega=1.0, alpha=0.0, distance=0.06)
+    >>> fits(law, 1000), fits(law, 1_000_000)
+    (True, False)
+    """
+    return law.distance <= 0.05 + 1.36 / math.sqrt(references)
 
 
 def null_mean_bits() -> float:
