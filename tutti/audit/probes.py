@@ -106,21 +106,28 @@ def probing_task(spec: TaskSpec, loader: ProbeLoader, *, rounds: int) -> TaskSpe
     )
 
 
-def projections(
-    models: Sequence[NDArray[np.float32]], directions: NDArray[np.float32]
+def shares(
+    models: Sequence[NDArray[np.float32]], sent: NDArray[np.float32], unsent: NDArray[np.float32], *, ridge: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What each direction got of the release: of the final model, and of the round that gave it most.
+    """How much of each direction is in each round's step, by ridge regression on all directions at once.
+
+    A plain projection sees, besides noise, a little of every other canary; the regression takes that off. Both are functions of what was
+    released and of directions that do not depend on the coins: any such function is a fair score.
 
     Args:
       models: the parameters after each round, the start first, float32, each of shape (d,).
-      directions: float32, shape (n, d).
+      sent, unsent: unit directions, float32, shapes (n, d) and (m, d).
+      ridge: the noise's variance along a direction over a share's, about the squared noise multiplier: 0 without noise, where nothing is
+        shrunk; large where noise is all there is, where the regression becomes the projection.
 
     Returns:
-      Two float64 arrays of shape (n,). Any function of the releases is a fair score.
+      Two float64 arrays, shapes (n, rounds) and (m, rounds).
     """
     steps = np.diff(np.stack([np.asarray(model, np.float64) for model in models]), axis=0)
-    by_round = np.asarray(directions, np.float64) @ steps.T
-    return by_round.sum(axis=1), by_round.max(axis=1)
+    directions = np.concatenate([sent, unsent]).astype(np.float64)
+    gram = directions @ directions.T + (ridge + 1e-6) * np.eye(len(directions))
+    found = np.linalg.solve(gram, directions @ steps.T)
+    return found[: len(sent)], found[len(sent) :]
 
 
 def build(dimension: int) -> Model:

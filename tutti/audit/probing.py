@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from client_sim.records import ParticipationRecords
 from contract.task import TaskSpec
 from privacy.audit import Finding, Judgement, attack, claim, judge
 from server import tasks
+from tutti import stores
 from tutti.audit import arms, measures
 from tutti.audit.arms import Arm, ModelKeeper
-from tutti.audit.probes import ProbeLoader, probing_task, projections
+from tutti.audit.probes import ProbeLoader, probing_task, shares
 from tutti.audit.specification import AuditSpec
 from tutti.runs import Progress
 
@@ -99,10 +101,29 @@ def probe(
             spec=task, loader=loader, seed=spec.seed, store=store, directory=directory / f"probes-{name}", inner=progress
         )
         arm = arms.train(name, task, loader, seed=spec.seed, store=store, workers=workers, progress=keeper)
-    models = keeper.models(arm)
-    return Probed(
-        arm=arm,
-        included=loader.included,
-        sent=dict(zip(RELEASED, projections(models, loader.directions()), strict=True)),
-        unsent=dict(zip(RELEASED, projections(models, loader.directions(sent=False)), strict=True)),
+    took_part = participants(loader.num_devices, run=arm.run, store=store)
+    sent, unsent = shares(
+        keeper.models(arm),
+        loader.directions()[took_part],
+        loader.directions(sent=False),
+        ridge=(treatment.privacy.noise_multiplier or 0.0) ** 2,
     )
+    return Probed(arm=arm, included=loader.included[took_part], sent=_by_release(sent), unsent=_by_release(unsent))
+
+
+def _by_release(by_round: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """The score that each release allows: the total of the final model; with all models, the round that has most of a canary."""
+    return dict(zip(RELEASED, (by_round.sum(axis=1), by_round.max(axis=1)), strict=True))
+
+
+def participants(num_devices: int, *, run: str, store: str) -> NDArray[np.int64]:
+    """The devices that took part in a simulated run, by their own records, int64, shape (n,).
+
+    The zero-out relation does not hide participation, and a device's coin does not decide it: so the attacker may know it, and guesses
+    about these alone.
+    """
+    records = ParticipationRecords(num_devices=num_devices, path=stores.directory(store) / "devices.db", scope=run)
+    try:
+        return np.flatnonzero(records.participations(np.arange(num_devices)) > 0)
+    finally:
+        records.close()

@@ -1,4 +1,4 @@
-"""Scores of text-selection canaries: the log probability of the whole secret span among all spans with the tap.
+"""Scores of text-selection canaries: the log odds of the whole secret span among all spans with the tap.
 
 Each canary has references of its own: its context and its tap, with fresh tokens in the span. What a model has learned of the context
 helps them all alike; the rank says what it has learned of the secret.
@@ -42,13 +42,13 @@ class SelectionScorer:
     _features: dict[str, DeviceExamples] = field(default_factory=dict[str, DeviceExamples], init=False, repr=False)
 
     def scores(self, params: FloatVector, watch: Watch | None = None) -> Scores:
-        """Log probabilities of the secrets; there is no search, a span is either suggested or not."""
+        """Log odds of the secrets; there is no search, a span is either suggested or not."""
         grid = self.canaries.grid
-        own = log_probabilities(self.model, params, self._featurized("grid", grid))
+        own = self._scored(params, "grid", grid)
         rows: list[NDArray[np.float64]] = []
         for number, canary in enumerate(grid):
             drawn = [with_fresh_secret(canary, index, seed=self.seed) for index in range(self.references)]
-            rows.append(log_probabilities(self.model, params, self._featurized(canary.name, drawn)))
+            rows.append(self._scored(params, canary.name, drawn))
             if watch is not None:
                 watch((number + 1) * self.references, len(grid) * self.references)
         return Scores(grid=own, references=np.stack(rows), coins=self.coin_scores(params))
@@ -56,7 +56,10 @@ class SelectionScorer:
     def coin_scores(self, params: FloatVector) -> NDArray[np.float64]:
         """Of the canaries that are in or out by coins, float64, shape (c,)."""
         found = [coin.canary for coin in self.canaries.coins]
-        return log_probabilities(self.model, params, self._featurized("coins", found)) if found else np.zeros(0)
+        return self._scored(params, "coins", found) if found else np.zeros(0)
+
+    def _scored(self, params: FloatVector, name: str, canaries: Sequence[Canary]) -> NDArray[np.float64]:
+        return log_odds(log_probabilities(self.model, params, self._featurized(name, canaries)))
 
     def _featurized(self, name: str, canaries: Sequence[Canary]) -> DeviceExamples:
         if name not in self._features:
@@ -73,6 +76,18 @@ def log_probabilities(model: Model, params: FloatVector, examples: DeviceExample
         values: NDArray[Any] = np.asarray(score(tree, batch), np.float64)
         scores[first : first + _ROWS] = values[: examples.num_examples - first]
     return scores
+
+
+def log_odds(log_probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """ln p - ln(1 - p): the same order, without the wall at 0 that no law can be fitted to.
+
+    Single precision cannot tell p from 1 beyond 1 - 1e-7, and is not asked to.
+
+    >>> log_odds(np.log(np.array([0.5]))).tolist()
+    [0.0]
+    """
+    limited = np.minimum(log_probabilities, -1e-7)
+    return limited - np.log(-np.expm1(limited))
 
 
 @functools.lru_cache(maxsize=8)

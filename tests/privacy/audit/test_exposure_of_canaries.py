@@ -81,3 +81,11 @@ def test_nothing_to_rank_against_is_refused(scores: np.ndarray, references: np.n
 def test_no_law_is_fitted_to_nothing(references: np.ndarray) -> None:
     with pytest.raises(ValueError, match="references"):
         skew_normal.fit(references)
+
+
+def test_a_law_that_does_not_fit_is_not_extrapolated() -> None:
+    generator = randomness.stream(6, "two heaps")
+    references = np.concatenate([generator.normal(-1, 1e-3, 200), generator.normal(-20, 1e-3, 200)])
+    found, law = exposure.exposures(np.array([5.0]), references)
+    assert not exposure.fits(law, 400)
+    assert found[0].extrapolated_bits == found[0].bits

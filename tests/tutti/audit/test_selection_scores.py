@@ -7,7 +7,7 @@ from client_sim import canaries
 from client_sim.canaries import Canaries
 from trainer import evaluate
 from trainer.models import registry
-from tutti.audit.selection_scores import SelectionScorer, log_probabilities
+from tutti.audit.selection_scores import SelectionScorer, log_odds, log_probabilities
 
 GRID = canaries.selection_canaries(seed=1, devices=[1, 4], copies=[2], per_cell=3)
 
@@ -52,5 +52,6 @@ def test_scores_are_minus_the_models_loss() -> None:
     scorer = SelectionScorer(model=model, canaries=Canaries(grid=GRID[:2]), references=3, seed=1)
     found = scorer.scores(parameters)
     assert found.references.shape == (2, 3)
-    np.testing.assert_allclose(found.grid, scores[:2], rtol=1e-5)
+    np.testing.assert_allclose(found.grid, log_odds(scores[:2]), rtol=1e-4)
+    assert (np.argsort(found.references) == np.argsort(-np.log1p(np.exp(-found.references)))).all()
     assert found.extracted is None
