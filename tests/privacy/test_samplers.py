@@ -1,13 +1,16 @@
 """Samplers against their laws and against OpenDP. False alarms: each chi-squared fails with probability 10^-6, seeds are fixed."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
+from contract.randomness import stream
 from privacy.keystream import Keystream
-from privacy.samplers import discrete_gaussian, rounded_gaussian
+from privacy.samplers import discrete_gaussian, rounded_gaussian, skellam
+from privacy.samplers.bessel import Skellam, masses
 from privacy.samplers.laws import Gaussian
 from privacy.samplers.table import Table, from_weights
 from privacy.samplers.wide import Wide
@@ -46,6 +49,32 @@ def test_rounded_gaussian_has_its_law(deviation: float):
     x = np.arange(-round(9 * deviation) - 3, round(9 * deviation) + 4)
     mass = stats.norm.cdf((x + 0.5) / deviation) - stats.norm.cdf((x - 0.5) / deviation)
     assert chi_squared(draws, mass / mass.sum(), int(x[0])) > FALSE_ALARM
+
+
+@pytest.mark.parametrize("deviation", [0.3, 1.0, 7.5, 127.0, 128.0, 300.0])
+def test_skellam_has_its_law(deviation: float):
+    draws = np.asarray(skellam(deviation).draw(keystream(f"s{deviation}"), 1 << 20))
+    x = np.arange(-round(9 * deviation) - 12, round(9 * deviation) + 13)
+    mass = special.ive(np.abs(x), deviation**2)  # exp(-mu) I_|x|(mu)
+    assert chi_squared(draws, mass / mass.sum(), int(x[0])) > FALSE_ALARM
+
+
+def test_skellam_is_a_difference_of_poissons():
+    generator = stream(7, "poissons")
+    theirs = generator.poisson(8.0, 400_000) - generator.poisson(8.0, 400_000)
+    ours = np.asarray(skellam(4.0).draw(keystream("poissons"), 400_000))
+    counts = np.array([np.bincount(np.clip(part, -16, 16) + 16, minlength=33) for part in (theirs, ours)])
+    assert stats.chi2_contingency(counts).pvalue > FALSE_ALARM
+
+
+@pytest.mark.parametrize("deviation", [128.0, 1000.0])
+def test_quick_ratios_of_skellam_masses_are_within_what_the_sampler_allows(deviation: float):
+    kept = masses(Fraction(deviation * deviation), reach=round(14 * deviation) + 2)
+    density = Skellam(deviation=deviation, masses=kept)
+    for top in range(0, round(13 * deviation), round(deviation / 3)):
+        x = top + round(deviation / 16)
+        quick = density.ratio(np.array([float(x)]), np.array([float(top)]))[0]
+        assert abs(quick - float(Fraction(kept[x], kept[top]))) < 2.0**-40
 
 
 @pytest.mark.parametrize("deviation", [1e5, 2.0**33, 2.0**50])
@@ -130,6 +159,11 @@ def test_equal_streams_give_equal_draws_and_other_counters_others():
 
 @pytest.mark.parametrize("deviation", [0.0, -1.0, math.inf, math.nan])
 def test_a_deviation_that_is_none_is_refused(deviation: float):
-    for law in (rounded_gaussian, discrete_gaussian):
+    for law in (rounded_gaussian, discrete_gaussian, skellam):
         with pytest.raises(ValueError, match="deviation"):
             law(deviation)
+
+
+def test_skellam_too_wide_for_its_masses_is_refused():
+    with pytest.raises(ValueError, match="32768"):
+        skellam(40_000.0)
