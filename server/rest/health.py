@@ -5,7 +5,7 @@ from html import escape
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 
-from contract.errors import ErrorCode
+from contract.errors import ErrorCode, TuttiError
 from server import pages
 from server.rest import bodies
 from server.rest.access import Reader, ServicesOf
@@ -36,8 +36,10 @@ def healthz(services: ServicesOf) -> bodies.Health:
         **describes(ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN),
     },
 )
-def metrics(services: ServicesOf, _principal: Reader) -> Response:
-    """Counts and durations of this server and its store."""
+def metrics(services: ServicesOf, principal: Reader) -> Response:
+    """Counts and durations of this server and its store, for tokens that are limited to no population: they are of all of them."""
+    if principal.populations:
+        raise TuttiError(ErrorCode.FORBIDDEN, "metrics are of all populations, and this token is limited to some")
     return Response(services.metrics.exposition(), media_type="text/plain; version=0.0.4")
 
 

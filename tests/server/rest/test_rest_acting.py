@@ -163,6 +163,8 @@ def test_a_token_limited_to_a_population_sees_no_other(guarded: Api, small: Task
     entries = guarded.client.get("/v1/ledger/entries?limit=500", headers=limited).json()["items"]
     assert {item["entry"]["population"] for item in entries} == {"people"}
     assert _launch(guarded, {**small("x"), "population": "others"}, **limited).status_code == 403
+    assert guarded.client.get("/metrics", headers=limited).status_code == 403
+    assert guarded.client.get("/v1/populations", headers=limited).json()["items"][0]["population"] == "people"
     hidden = guarded.store.ledger.head().size - 1
     assert guarded.client.get(f"/v1/ledger/entries/{hidden}", headers=limited).status_code == 404
 

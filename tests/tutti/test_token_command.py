@@ -1,0 +1,40 @@
+"""`tutti token`: a token is shown once, listed without its text, and ends when it is revoked."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from contract.errors import ErrorCode, TuttiError
+from server.store.store import Store
+from server.tokens import Scope, Tokens
+from tutti.cli import app
+
+
+def _call(*words: str) -> Any:
+    return CliRunner().invoke(app, ["token", *words])
+
+
+def test_a_token_is_shown_once_and_works_until_it_is_revoked(tmp_path: Path) -> None:
+    store = ("--store", str(tmp_path))
+    made = json.loads(_call("create", "alice", "--scope", "viewer", "--population", "people", "--json", *store).stdout)
+    listed = _call("list", "--json", *store).stdout
+    assert made["token"] not in listed
+    assert json.loads(listed)["tokens"][0]["scopes"] == ["viewer"]
+    database = Store.open(str(tmp_path))
+    tokens = Tokens(database.transactions)
+    assert tokens.principal(made["token"]).populations == {"people"}
+    assert tokens.principal(made["token"]).may(Scope.VIEWER)
+    assert _call("revoke", made["id"], *store).exit_code == 0
+    with pytest.raises(TuttiError) as refusal:
+        tokens.principal(made["token"])
+    assert refusal.value.code is ErrorCode.UNAUTHENTICATED
+    database.close()
+
+
+def test_a_token_without_a_scope_or_with_an_unknown_one_is_refused(tmp_path: Path) -> None:
+    assert _call("create", "bob", "--store", str(tmp_path)).exit_code == 2
+    assert _call("create", "bob", "--scope", "root", "--store", str(tmp_path)).exit_code == 2
+    assert isinstance(_call("create", " ", "--scope", "viewer", "--store", str(tmp_path)).exception, TuttiError)
