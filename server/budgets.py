@@ -71,7 +71,8 @@ class BudgetGuard:
         Raises:
           TuttiError: BUDGET_EXCEEDED with the numbers.
         """
-        self._require(event, what="all rounds of this run")
+        if self._ever_limited():
+            self._require(event, what="all rounds of this run")
 
     def check_round(self, event: Mapping[str, Any]) -> None:
         """Refuses a round whose worst case does not fit, before it is charged.
@@ -82,6 +83,8 @@ class BudgetGuard:
         Raises:
           TuttiError: BUDGET_EXCEEDED with the numbers.
         """
+        if not self._ever_limited():
+            return
         self._catch_up()
         if self._spending.budget is None or self._whole_run_fits():
             return
@@ -130,6 +133,10 @@ class BudgetGuard:
             or f"with {what} population {found.population} would cost {after} of epsilon {found.budget.epsilon:g} at delta "
             f"{found.budget.delta:g}; spent so far: {spent}",
         )
+
+    def _ever_limited(self) -> bool:
+        """Whether the population ever had a budget: most have none, and then a long history need not be read."""
+        return any(self._ledger.entries(population=self._spending.population, kind=entries.EntryKind.BUDGET_SET.value, limit=1))
 
     def _whole_run_fits(self) -> bool:
         """Whether all planned rounds fit, given what the others have spent; priced again only when that changes."""
