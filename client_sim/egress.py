@@ -70,6 +70,7 @@ def check_plan(assignment: TaskAssignment, *, run: str, leaf: int, policy: Devic
         or _model_fault(assignment, decoded, encoder, policy)
         or (Refusal.WRONG_RUN if (decoded.run, decoded.leaf) != (run, leaf) else None)
         or _floor_fault(encoder, policy)
+        or _unprotected(assignment, decoded, encoder)
     )
     return refusal or CheckedPlan(decoded, encoder)
 
@@ -92,6 +93,12 @@ def _outputs_fault(decoded: plan.Plan, encoder: Encoder) -> Refusal | None:
     if [output.name for output in decoded.outputs] != list(lengths):
         return Refusal.UNKNOWN_OUTPUT
     return None if all(lengths[output.name] == output.length for output in decoded.outputs) else Refusal.WRONG_LENGTH
+
+
+def _unprotected(assignment: TaskAssignment, decoded: plan.Plan, encoder: Encoder) -> Refusal | None:
+    """Noise for a sum protects nobody whose own vector can be read: such a plan must have secure aggregation."""
+    secure = isinstance(decoded.encoding.get("secagg"), dict)
+    return Refusal.NOT_AGGREGATED if isinstance(encoder, DistributedEncoder) and not (secure and assignment.secure) else None
 
 
 def _model_fault(assignment: TaskAssignment, decoded: plan.Plan, encoder: Encoder, policy: DevicePolicy) -> Refusal | None:

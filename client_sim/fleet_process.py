@@ -19,13 +19,16 @@ from client_sim.fleet_session import play
 from client_sim.fleet_setup import Begin, Broken, Ended, FleetSetup
 from client_sim.fleet_work import FleetRecords, FleetTraining, TrainOrder
 from client_sim.population import DevicePopulation, make_population
+from client_sim.secure_work import key_entropy, secure_context
 from client_sim.session_states import Charge, Outcome, ReadRecord, Refund, Seal, Train, Trained, TrainingFailed
 from client_sim.timing import Phase
 from client_sim.transports.grpc import GrpcTransport
 from client_sim.transports.transport import Transport
+from contract import plan as plans
 from contract.clock import wall_time
 from contract.errors import ErrorCode, TuttiError
 from contract.randomness import stream, uniform_by_device
+from secagg import Client, DeviceAuthority
 
 CLIENT_VERSION = "1"
 REPORT_S = 0.2
@@ -67,6 +70,17 @@ class Device:
         except (ValueError, TypeError, KeyError) as error:  # a plan may name what this device does not have
             self._crew.complaint = TuttiError(ErrorCode.TASK_INVALID, f"the devices cannot train: {error!r}")
             return TrainingFailed()
+
+    def secure_client(self, plan: bytes) -> Client:
+        """A client with a one-time certificate of the simulated device authority."""
+        setup = self._crew.setup
+        if setup.authority_seed is None:
+            raise ValueError("this fleet has no device authority, so its devices have no certificates")
+        context = secure_context(plan)
+        entropy = key_entropy(setup.noise_seed, plans.decode(plan).round_index, self.index)
+        authority = DeviceAuthority(setup.authority_seed)
+        identity = authority.enrol(context.epoch, entropy)
+        return Client(context=context, authority=authority.public, identity=identity, floors=setup.floors, entropy=entropy)
 
     async def write(self, request: Charge | Seal | Refund) -> None:
         """On disk when this returns."""

@@ -6,7 +6,8 @@ from contextlib import aclosing
 from typing import Protocol, assert_never
 
 from client_sim import session
-from client_sim.egress import DevicePolicy, may_leave
+from client_sim.egress import DevicePolicy, Refusal, may_leave
+from client_sim.secure_session import SecureSession
 from client_sim.session_states import (
     Action,
     Charge,
@@ -19,6 +20,8 @@ from client_sim.session_states import (
     RecordRead,
     Refund,
     Seal,
+    Secure,
+    SecureEnded,
     Send,
     SendChunks,
     State,
@@ -29,6 +32,8 @@ from client_sim.session_states import (
 )
 from client_sim.timing import Phase
 from client_sim.transports.transport import LinkLostError, Transport
+from contract.messages import ResultStatus
+from secagg import Client
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -42,6 +47,14 @@ class DeviceSide(Protocol):
 
     async def train(self, request: Train) -> Trained | TrainingFailed:
         """The encoded update."""
+        ...
+
+    def secure_client(self, plan: bytes) -> Client:
+        """The device's end of the secure aggregation that the plan describes.
+
+        Raises:
+          ValueError: if it has no certificate, or the plan none to aggregate.
+        """
         ...
 
     async def write(self, request: Charge | Seal | Refund) -> None:
@@ -99,8 +112,57 @@ async def _perform(
         case Charge() | Seal() | Refund():
             await device.write(action)
             return session.step(state, Written())
+        case Secure():
+            return session.step(state, SecureEnded(await _play_secure(action, transport, device, sleep)))
         case _:
             assert_never(action)
+
+
+async def _play_secure(action: Secure, transport: Transport, device: DeviceSide, sleep: Sleep) -> Outcome:
+    try:
+        client = device.secure_client(action.assignment.plan)
+    except ValueError:
+        return Outcome(shape=action.shape + "*", status=ResultStatus.LOCAL_FAILED, refusal=Refusal.NOT_UNDERSTOOD)
+    secure = SecureSession(
+        spec=action.spec,
+        assignment=action.assignment,
+        checked=action.checked,
+        parameters=action.parameters,
+        client=client,
+        shape=action.shape,
+    )
+    talk = secure.talk()
+    try:
+        asked = next(talk)
+        while True:
+            asked = talk.send(await _secure_event(asked, action.spec.current_index, transport, device, sleep))
+    except StopIteration as ended:
+        return ended.value
+
+
+async def _secure_event(asked: Action, leaf: int, transport: Transport, device: DeviceSide, sleep: Sleep) -> Event:
+    match asked:
+        case Send(request, after_s):
+            await _pause(sleep, after_s)
+            if not may_leave(request):
+                raise ValueError(f"{type(request).__name__} may not leave the device")
+            return await _answer(transport.send(request))
+        case SendChunks(chunks):
+            _vanish(device, Phase.UPLOAD, leaf)
+            return await _answer(transport.send_chunks(chunks))
+        case Train():
+            _vanish(device, Phase.TRAINING, leaf)
+            return await device.train(asked)
+        case Charge() | Seal() | Refund():
+            await device.write(asked)
+            return Written()
+        case _:
+            raise ValueError(f"{type(asked).__name__} has no place in a secure session")
+
+
+def _vanish(device: DeviceSide, phase: Phase, leaf: int) -> None:
+    if device.vanishes(phase, leaf):
+        raise VanishedError
 
 
 async def _fetch(

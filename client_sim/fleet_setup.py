@@ -10,6 +10,7 @@ from client_sim.egress import DevicePolicy
 from client_sim.timing import Loss
 from contract.errors import ErrorCode
 from contract.task import DataSpec
+from secagg import Floors
 from trainer.vocabulary import Vocabulary
 
 NO_LOSS = Loss(download=0.0, training=0.0, upload=0.0)
@@ -31,6 +32,8 @@ class FleetSetup:
       own_code: whether a plan may name a model as `package.module:factory`, which would be imported here.
       diurnal: whether devices wait until they are idle, charging and on an unmetered network.
       idle_s: shortest time between two sessions of a device.
+      authority_seed: of the simulated device authority that certifies the devices of secure tasks; None for none.
+      floors: below which no device takes part in a secure aggregation.
     """
 
     server: str
@@ -48,6 +51,8 @@ class FleetSetup:
     own_code: bool = False
     diurnal: bool = False
     idle_s: float = 0.05
+    authority_seed: bytes | None = field(default=None, repr=False)
+    floors: Floors = field(default_factory=Floors)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Final, assert_never, get_args
 
 from client_sim.egress import DevicePolicy, Refusal, check_plan
+from client_sim.encoding import DistributedEncoder
 from client_sim.session_states import (
     Action,
     Charge,
@@ -40,6 +41,9 @@ from client_sim.session_states import (
     Requesting,
     Seal,
     Sealing,
+    Secure,
+    SecureEnded,
+    Securing,
     Send,
     SendChunks,
     State,
@@ -89,6 +93,7 @@ LEGAL: Final[dict[type[State], frozenset[type[Event]]]] = {
     Declining: frozenset({Rejected, Wait, Aborted}) | _ANYWHERE,
     Requesting: frozenset({TaskAssignment, Wait, Rejected, Aborted}) | _ANYWHERE,
     Downloading: frozenset({ResourceChunk, Aborted}) | _ANYWHERE,
+    Securing: frozenset({SecureEnded, Interrupted}),
     Training: frozenset({Trained, TrainingFailed, Interrupted}),
     Charging: frozenset({Written, Interrupted}),
     Opening: frozenset({UploadProgress, Wait, Aborted}) | _ANYWHERE,
@@ -125,9 +130,9 @@ def step(state: State, event: Event) -> Step:
       IllegalEvent: for a local event that `LEGAL` does not list.
     """
     if type(event) not in LEGAL[type(state)]:
-        if isinstance(state, Ended | ReadingRecord | Training | Charging | Sealing | Refunding | Reporting) or not _is_reply(
-            event
-        ):
+        if isinstance(
+            state, Ended | ReadingRecord | Securing | Training | Charging | Sealing | Refunding | Reporting
+        ) or not _is_reply(event):
             raise IllegalEvent(state, event)
         return _give_up(state, "*", ResultStatus.REMOTE_FAILED)
     if isinstance(event, Interrupted):
@@ -139,6 +144,8 @@ def step(state: State, event: Event) -> Step:
             return _before_assignment(state, event)
         case Downloading() | Training() | Charging():
             return _before_upload(state, event)
+        case Securing():
+            return _secured(state, event)
         case Opening() | Uploading() | Sealing() | Finishing() | Submitting():
             return _during_upload(state, event)
         case Refunding(outcome, spec):
@@ -214,8 +221,20 @@ def _chunk_received(state: Downloading, offset: int, data: bytes) -> Step:
     if hashlib.sha256(parameters).hexdigest() != model.sha256:
         return _give_up(state, "*", ResultStatus.REMOTE_FAILED)
     facts = replace(state.facts, shape=state.facts.shape + "v[")
+    if isinstance(state.checked.encoder, DistributedEncoder):
+        secure = Secure(state.spec, state.assignment, state.checked, parameters, facts.shape)
+        return Securing(facts, state.spec), (secure,)
     following = Training(facts, state.spec, state.assignment, state.checked)
     return following, (Train(state.assignment, state.checked, parameters),)
+
+
+def _secured(state: Securing, event: Event) -> Step:
+    match event:
+        case SecureEnded(outcome):
+            status = outcome.status or ResultStatus.REMOTE_FAILED
+            return Reporting(outcome), (Send(TaskResult(state.spec.session_id, status)),)
+        case _:
+            raise IllegalEvent(state, event)
 
 
 def _during_upload(state: Opening | Uploading | Sealing | Finishing | Submitting, event: Event) -> Step:
@@ -310,7 +329,7 @@ def _give_up(
 
 def _report(state: State, outcome: Outcome) -> Step:
     match state:
-        case Requesting(_, spec) | ReadingRecord(_, spec) | Downloading(_, spec) | Training(_, spec):
+        case Requesting(_, spec) | ReadingRecord(_, spec) | Downloading(_, spec) | Securing(_, spec) | Training(_, spec):
             session = spec.session_id
         case Charging() | Opening() | Uploading() | Sealing() | Finishing() | Submitting():
             session = state.upload.spec.session_id
@@ -328,7 +347,7 @@ def _interrupted(state: State) -> Step:
 def _reconnect(state: State, *, reopen: bool = False) -> Step:
     if isinstance(state, Reporting):
         return Ended(state.outcome), ()
-    if isinstance(state, Ended | Refunding | ReadingRecord | Training | Charging | Sealing):
+    if isinstance(state, Ended | Refunding | ReadingRecord | Securing | Training | Charging | Sealing):
         raise IllegalEvent(state, ConnectionLost())
     facts = replace(state.facts, reconnects=state.facts.reconnects + 1)
     if facts.reconnects > MOST_RECONNECTS:

@@ -77,6 +77,14 @@ class Downloading:
 
 
 @dataclass(frozen=True, slots=True)
+class Securing:
+    """The phases of a secure aggregation are under way."""
+
+    facts: Facts
+    spec: EligibilitySpec
+
+
+@dataclass(frozen=True, slots=True)
 class Training:
     """The device trains and encodes."""
 
@@ -186,6 +194,7 @@ State: TypeAlias = (
     | Declining
     | Requesting
     | Downloading
+    | Securing
     | Training
     | Charging
     | Opening
@@ -233,7 +242,14 @@ class ConnectionLost:
     """No answer came, or a stream broke off."""
 
 
-Event: TypeAlias = Reply | RecordRead | Trained | TrainingFailed | Written | Interrupted | ConnectionLost
+@dataclass(frozen=True, slots=True)
+class SecureEnded:
+    """How the secure part of the session ended."""
+
+    outcome: Outcome
+
+
+Event: TypeAlias = SecureEnded | Reply | RecordRead | Trained | TrainingFailed | Written | Interrupted | ConnectionLost
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,4 +317,15 @@ class Refund:
     index: int
 
 
-Action: TypeAlias = Send | Fetch | SendChunks | ReadRecord | Train | Charge | Seal | Refund
+@dataclass(frozen=True, slots=True)
+class Secure:
+    """Play the phases of a secure aggregation (client_sim.secure_session); answer with `SecureEnded`."""
+
+    spec: EligibilitySpec
+    assignment: TaskAssignment
+    checked: CheckedPlan
+    parameters: bytes = field(repr=False)
+    shape: str
+
+
+Action: TypeAlias = Secure | Send | Fetch | SendChunks | ReadRecord | Train | Charge | Seal | Refund

@@ -124,6 +124,8 @@ class TaskAssignment:
     authorization_token: bytes = field(repr=False)
     plan: bytes = field(repr=False)
     model: Resource
+    secure: bool = False
+    """Whether the round is a secure aggregation; the plan says with which parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,8 @@ class UploadRequest:
     authorization_token: bytes = field(repr=False)
     num_bytes: int
     sha256: Digest
+    secure: bool = False
+    """Of a masked input; a task in the clear refuses it, and a secure task everything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +172,7 @@ class UploadChunk:
     session_id: SessionId
     offset: int
     data: bytes = field(repr=False)
+    secure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +180,7 @@ class SubmitResult:
     """All chunks are sent: take the contribution."""
 
     session_id: SessionId
+    secure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +209,55 @@ class Acknowledged:
     """The server has heard how the session ended."""
 
 
+class SecureStep(Enum):
+    """The phases of a secure aggregation that a device takes part in, in their order."""
+
+    ADVERTISE_KEYS = "advertise-keys"
+    SHARE_KEYS = "share-keys"
+    MASKED_INPUT = "masked-input"
+    CONSISTENCY_CHECK = "consistency-check"
+    UNMASKING = "unmasking"
+
+
+@dataclass(frozen=True, slots=True)
+class SecureRequest:
+    """A device's message of a phase, as `secagg.wire` writes it, or None to ask for the answer only.
+
+    A masked input is uploaded in chunks instead; its request has no message. None of these can carry an update that is not masked.
+    """
+
+    session_id: SessionId
+    authorization_token: bytes = field(repr=False)
+    step: SecureStep
+    message: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SecureAnswer:
+    """The server's message to one device, as `secagg.wire` writes it: what the phase after the request's begins with."""
+
+    message: bytes = field(repr=False)
+
+
 Request: TypeAlias = (
-    EligibilityRequest | AssignmentRequest | ResourceRequest | UploadRequest | UploadChunk | SubmitResult | TaskResult
+    EligibilityRequest
+    | AssignmentRequest
+    | ResourceRequest
+    | UploadRequest
+    | UploadChunk
+    | SubmitResult
+    | SecureRequest
+    | TaskResult
 )
 Reply: TypeAlias = (
-    EligibilitySpec | Rejected | Wait | TaskAssignment | ResourceChunk | UploadProgress | Accepted | Aborted | Acknowledged
+    EligibilitySpec
+    | Rejected
+    | Wait
+    | TaskAssignment
+    | ResourceChunk
+    | UploadProgress
+    | Accepted
+    | SecureAnswer
+    | Aborted
+    | Acknowledged
 )

@@ -238,6 +238,11 @@ class Orchestrator:
         if isinstance(self._state, Selecting | Configuring | Collecting | Aggregating):
             self._apply(Failed(reason))
 
+    @property
+    def charged(self) -> bool:
+        """Whether the round's charge is committed and its outcome is not."""
+        return isinstance(self._state, Aggregating) and self._state.charged
+
     def lose(self, count: int, at_s: float) -> None:
         """`count` devices of the cohort are known to be gone; a round that waits for nobody else closes."""
         if isinstance(self._state, Selecting | Configuring | Collecting):
@@ -303,7 +308,9 @@ class Orchestrator:
     def _charge(self, state: Aggregating) -> bool:
         """Commits the charge; False if the round had to be abandoned. A charge that a crash left behind stands for the same sum only."""
         facts = state.facts
-        if self._count != state.reported or (self._total is None) == (self._reveal is None):
+        # Devices may fall out of a secure round after their report was counted; what is charged in the end is who is in the sum.
+        fewest = state.reported if self._reveal is None else facts.minimum_survivors
+        if not fewest <= self._count <= state.reported or (self._total is None) == (self._reveal is None):
             self._apply(Failed(AbandonReason.INTERNAL))
             return False
         self._faults(FaultPoint.AFTER_COLLECTION, facts.index)

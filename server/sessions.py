@@ -32,6 +32,7 @@ from contract.messages import (
     ResourceChunk,
     ResourceRequest,
     ResultStatus,
+    SecureRequest,
     SubmitResult,
     TaskAssignment,
     TaskResult,
@@ -130,6 +131,11 @@ class SessionTable:
 
     def handle(self, request: Request, now_s: float) -> Reply:
         """The answer to one message of a device."""
+        if (
+            isinstance(request, UploadRequest | UploadChunk | SubmitResult)
+            and request.secure is not self._spec.aggregation.secure
+        ):
+            return self._aborted(AbortReason.FOREIGN_MESSAGE, now_s)
         match request:
             case EligibilityRequest():
                 return self._check_in(request, now_s)
@@ -143,6 +149,8 @@ class SessionTable:
                 return self._chunk(request, now_s)
             case SubmitResult():
                 return self._submit(request, now_s)
+            case SecureRequest():
+                return self._secure(request, now_s)
             case TaskResult():
                 return self._result(request, now_s)
             case _:
@@ -211,6 +219,7 @@ class SessionTable:
             authorization_token=self._key.token(session_id),
             plan=self._work.plan,
             model=self._work.resource,
+            secure=self._spec.aggregation.secure,
         )
 
     def _resource(self, request: ResourceRequest, now_s: float) -> Reply:
@@ -223,6 +232,11 @@ class SessionTable:
         end = request.offset + MAX_CHUNK_BYTES
         return ResourceChunk(request.offset, self._work.model[request.offset : end], last=end >= len(self._work.model))
 
+    def _secure(self, request: SecureRequest, now_s: float) -> Reply:
+        """A task in the clear has no phases of secure aggregation."""
+        del request
+        return self._aborted(AbortReason.FOREIGN_MESSAGE, now_s)
+
     # -- upload ------------------------------------------------------------------------------------------------------------------
 
     def _open_upload(self, request: UploadRequest, now_s: float) -> Reply:
@@ -233,7 +247,7 @@ class SessionTable:
             return self._aborted(AbortReason.UNAUTHORIZED, now_s)
         if (refusal := cannot_open(session, request)) is not None:
             return self._aborted(refusal, now_s)
-        if request.num_bytes != 4 * self._dimension:
+        if self._wrong_length(request.num_bytes):
             return self._aborted(AbortReason.WRONG_LENGTH, now_s)
         upload = self._uploads.get(request.session_id) or self._uploads.open(
             request.session_id, num_bytes=request.num_bytes, sha256=request.sha256, now_s=now_s
@@ -242,6 +256,9 @@ class SessionTable:
             return Wait(turn_s(self._uploads.mean_s / 2))
         session.place, session.sha256 = Place.OPENED, request.sha256
         return UploadProgress(upload.offset)
+
+    def _wrong_length(self, num_bytes: int) -> bool:
+        return num_bytes != 4 * self._dimension
 
     def _chunk(self, request: UploadChunk, now_s: float) -> Reply:
         session = self._sessions.get(request.session_id)
@@ -309,7 +326,7 @@ class SessionTable:
             self._work = Work(work.plan, model, Resource(MODEL, len(model), Digest(parameters_digest(model))))
 
     def _finish(self, position: RoundPosition, now_s: float) -> Mapping[str, Any]:
-        facts = dict(self._rounds.finish(now_s))
+        facts = self._end_round(now_s)
         places = Counter(session.place for session in self._sessions.values())
         facts |= {
             "cohort": self._held,
@@ -326,6 +343,9 @@ class SessionTable:
         self._forget()
         self.over = facts["state"] == "committed" and position.leaf + 1 >= self._spec.rounds
         return facts
+
+    def _end_round(self, now_s: float) -> dict[str, Any]:
+        return dict(self._rounds.finish(now_s))
 
     def _forget(self) -> None:
         self._sessions.clear()

@@ -14,6 +14,7 @@ from server.orchestrator import Orchestrator
 from server.pace import PaceSteering
 from server.registration import key_of
 from server.rpc.hosting import HostedRun
+from server.secure_sessions import SecureSessionTable
 from server.session_pace import ROUND_GUESS_S
 from server.sessions import SessionTable
 from server.store.store import Store
@@ -28,15 +29,11 @@ def refuse(spec: TaskSpec) -> None:
     """Says before a run is registered that devices could not play it over gRPC.
 
     Raises:
-      TuttiError: MECHANISM_UNSUPPORTED for a task whose rounds need more than an upload in the clear.
+      TuttiError: MECHANISM_UNSUPPORTED for a task whose secure sum is ideal: over a wire there is only the real protocol.
     """
-    if spec.aggregation.secure:
-        raise _unsupported(spec)
-
-
-def _unsupported(spec: TaskSpec) -> TuttiError:
-    detail = f"{spec.name}: secure aggregation is not hosted over gRPC yet; use --transport inprocess"
-    return TuttiError(ErrorCode.MECHANISM_UNSUPPORTED, detail)
+    if spec.aggregation.ideal:
+        detail = f"{spec.name}: an ideal sum exists in a simulation only; remove aggregation.ideal or use --transport inprocess"
+        raise TuttiError(ErrorCode.MECHANISM_UNSUPPORTED, detail)
 
 
 def table_of(
@@ -47,15 +44,17 @@ def table_of(
     *,
     round_guess_s: float = ROUND_GUESS_S,
     faults: FaultHook = no_faults,
+    authority: bytes | None = None,
 ) -> SessionTable:
     """The sessions of a run that goes on.
 
+    Args:
+      authority: public key of the device authority; needed for a secure task.
+
     Raises:
-      TuttiError: RUN_STATE if its noise key is gone; MECHANISM_UNSUPPORTED if its rounds need more than an upload in the clear.
+      TuttiError: RUN_STATE if its noise key is gone; MECHANISM_UNSUPPORTED for a secure task without a device authority.
     """
     spec, mechanism = prepared.spec, prepared.mechanism
-    if not isinstance(mechanism, CentralMechanism):
-        raise _unsupported(spec)
     cohort = round(spec.cohort.report_goal * spec.cohort.over_selection)
     rounds = Orchestrator(
         store=database,
@@ -66,6 +65,11 @@ def table_of(
         pace=PaceSteering(devices=UNKNOWN_DEVICES, cohort=cohort, round_s=spec.deadlines.selection_s),
         faults=faults,
     )
+    if not isinstance(mechanism, CentralMechanism):
+        if authority is None:
+            detail = f"{spec.name}: a secure task needs the public key of a device authority"
+            raise TuttiError(ErrorCode.MECHANISM_UNSUPPORTED, detail)
+        return SecureSessionTable(rounds=rounds, run=RunId(run.id), spec=spec, authority=authority, round_guess_s=round_guess_s)
     return SessionTable(
         rounds=rounds,
         run=RunId(run.id),

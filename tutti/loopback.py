@@ -12,7 +12,10 @@ from client_sim.data.loader import Loader
 from client_sim.fleet import Fleet
 from client_sim.fleet_setup import FleetSetup
 from client_sim.timing import Loss
+from contract.entropy import system_entropy
 from contract.errors import ErrorCode, TuttiError
+from privacy.keystream import Keystream
+from secagg import DeviceAuthority
 from server.faults import FaultHook
 from server.keys import KeyDirectory
 from server.rpc.hosting import Host, HostedRun
@@ -42,11 +45,13 @@ def rounds(
 ) -> Iterator[Mapping[str, Any]]:
     """Plays rounds until the run is over, giving the facts of each."""
     ended: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
-    table = hosting.table_of(database, keys, run, prepared, round_guess_s=FIRST_ROUND_S, faults=faults)
+    authority_seed = device_authority(run)
+    authority = DeviceAuthority(authority_seed).public
+    table = hosting.table_of(database, keys, run, prepared, round_guess_s=FIRST_ROUND_S, faults=faults, authority=authority)
     server = _ServerThread(lambda: hosting.hosted(database, table, run.spec.population, ended.put))
     port = server.start()
     try:
-        fleet = Fleet(_setup(run, prepared, loader, directory, port), workers=workers or None)
+        fleet = Fleet(_setup(run, prepared, loader, directory, port, authority_seed), workers=workers or None)
         try:
             yield from _watched(database, run, server, fleet, ended)
         finally:
@@ -75,7 +80,7 @@ def _watched(
         yield {**facts, **more}
 
 
-def _setup(run: Run, prepared: PreparedTask, loader: Loader, directory: Path, port: int) -> FleetSetup:
+def _setup(run: Run, prepared: PreparedTask, loader: Loader, directory: Path, port: int, authority_seed: bytes) -> FleetSetup:
     return FleetSetup(
         server=f"127.0.0.1:{port}",
         population=prepared.spec.population,
@@ -88,7 +93,14 @@ def _setup(run: Run, prepared: PreparedTask, loader: Loader, directory: Path, po
         scope=run.id,
         vocabulary=vocabulary_of(prepared),
         own_code=True,
+        authority_seed=authority_seed,
     )
+
+
+def device_authority(run: Run) -> bytes:
+    """The seed of the simulated device authority: it certifies the fleet's devices, and the server gets its public key only."""
+    seed = noise_seed(run)
+    return system_entropy(32) if seed is None else Keystream(seed, "device authority", 0).read(32)
 
 
 class _ServerThread:

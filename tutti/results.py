@@ -24,6 +24,9 @@ NOT_METRICS = frozenset(
         "most_participations",
         "rho",
         "epsilon",
+        "collection_s",
+        "check_ins",
+        "lost",
     }
 )
 """Facts of a round that describe the fleet and not the model."""

@@ -108,12 +108,13 @@ def assignment_reply(message: assignments.StartTaskAssignmentResponse, session: 
     """A place in the cohort, a wait, or a time to come back.
 
     Raises:
-      NoAnswerError: for a message without a known result, or a secure aggregation, which this session does not speak.
+      NoAnswerError: for a message without a known result.
     """
     match message.WhichOneof("result"):
         case "task_assignment":
             assignment = message.task_assignment
-            if assignment.WhichOneof("aggregation") != "aggregation_info":
+            kind = assignment.WhichOneof("aggregation")
+            if kind not in ("aggregation_info", "secure_aggregation_info"):
                 raise NoAnswerError("an aggregation that this device does not know")
             model = assignment.checkpoint
             return TaskAssignment(
@@ -122,6 +123,7 @@ def assignment_reply(message: assignments.StartTaskAssignmentResponse, session: 
                 authorization_token=assignment.authorization_token,
                 plan=assignment.plan,
                 model=Resource(model.name, model.num_bytes, Digest(model.sha256)),
+                secure=kind == "secure_aggregation_info",
             )
         case "wait":
             return Wait(message.wait.after_s)

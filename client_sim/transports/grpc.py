@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from client_sim.transports import convert
+from client_sim.transports.secure_calls import SecureCalls
 from client_sim.transports.transport import LinkLostError
 from contract.errors import ErrorCode, TuttiError
 from contract.messages import (
@@ -26,6 +27,7 @@ from contract.messages import (
     ResourceChunk,
     ResourceRequest,
     RetryWindow,
+    SecureRequest,
     SubmitResult,
     TaskResult,
     UploadChunk,
@@ -71,6 +73,7 @@ class GrpcTransport:
         self._assignments = assignments_grpc.TaskAssignmentsStub(self._channel)
         self._resources = resources_grpc.ResourcesStub(self._channel)
         self._aggregations = aggregations_grpc.AggregationsStub(self._channel)
+        self._secure = SecureCalls(self._channel)
 
     async def close(self) -> None:
         """Ends the connection and every call on it."""
@@ -109,10 +112,18 @@ class GrpcTransport:
             for chunk in chunks:
                 yield convert.upload_chunk(chunk)
 
+        if chunks and chunks[0].secure:
+            return convert.upload_progress(await self._secure.upload(messages()))
         return convert.upload_progress(await self._aggregations.UploadAggregationData(messages(), timeout=STREAM_S))
 
     async def _call(self, request: Request) -> Reply:
         match request:
+            case SecureRequest():
+                return await self._secure.phase(request)
+            case UploadRequest(secure=True):
+                return await self._secure.open_upload(request)
+            case SubmitResult(secure=True):
+                return await self._secure.submit(request)
             case EligibilityRequest():
                 answer = await self._eligibility.RequestEligibilityEvalTask(
                     convert.eligibility_request(request), timeout=CALL_S

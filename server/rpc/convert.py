@@ -1,5 +1,7 @@
 """Between protobuf and the contract's messages, on the server's side. Devices' words are judged by the session table, not here."""
 
+from typing import Any
+
 from contract.ids import Digest, SessionId
 from contract.messages import (
     Aborted,
@@ -12,6 +14,9 @@ from contract.messages import (
     ResourceChunk,
     ResourceRequest,
     ResultStatus,
+    SecureAnswer,
+    SecureRequest,
+    SecureStep,
     SubmitResult,
     TaskAssignment,
     TaskResult,
@@ -20,6 +25,7 @@ from contract.messages import (
     UploadRequest,
     Wait,
 )
+from protos.tutti.secagg.v1 import secagg_pb2 as secagg
 from protos.tutti.v1 import aggregations_pb2 as aggregations
 from protos.tutti.v1 import eligibility_eval_tasks_pb2 as eligibility
 from protos.tutti.v1 import pacing_pb2 as pacing
@@ -112,13 +118,15 @@ def assignment_response(reply: object) -> assignments.StartTaskAssignmentRespons
     match reply:
         case TaskAssignment():
             model = reply.model
-            upload = assignments.AggregationInfo(upload_bytes=model.num_bytes)
+            info: dict[str, Any] = {"aggregation_info": assignments.AggregationInfo(upload_bytes=model.num_bytes)}
+            if reply.secure:
+                info = {"secure_aggregation_info": assignments.SecureAggregationInfo()}
             assignment = assignments.TaskAssignment(
                 aggregation_id=reply.aggregation_id,
                 authorization_token=reply.authorization_token,
                 plan=reply.plan,
                 checkpoint=resources.Resource(name=model.name, num_bytes=model.num_bytes, sha256=model.sha256),
-                aggregation_info=upload,
+                **info,
             )
             return assignments.StartTaskAssignmentResponse(task_assignment=assignment)
         case Wait():
@@ -177,3 +185,23 @@ def _rejection(reply: Rejected) -> pacing.Rejection:
         reason=pacing.RejectReason.Value(f"REJECT_REASON_{reply.reason.name}"),
         retry_window=pacing.RetryWindow(minimum_s=reply.retry.minimum_s, maximum_s=reply.retry.maximum_s),
     )
+
+
+# -- secure aggregation ----------------------------------------------------------------------------------------------------------
+
+
+def secure_request(session_id: str, token: bytes, step: SecureStep, message: secagg.DeviceMessage | None) -> SecureRequest:
+    """A device's message of a phase, or its question for the answer."""
+    raw = None if message is None else message.SerializeToString()
+    return SecureRequest(SessionId(session_id), token, step, raw)
+
+
+def secure_answer(reply: object) -> secagg.ServerMessage | pacing.Wait:
+    """What the next phase begins with, or a wait."""
+    match reply:
+        case SecureAnswer():
+            return secagg.ServerMessage.FromString(reply.message)
+        case Wait():
+            return pacing.Wait(after_s=reply.after_s)
+        case _:
+            raise UnexpectedReplyError(reply)

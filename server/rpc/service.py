@@ -10,7 +10,7 @@ from grpc_reflection.v1alpha import reflection
 
 from contract.errors import ErrorCode, TuttiError
 from contract.messages import MAX_CHUNK_BYTES
-from server.rpc import servicers
+from server.rpc import registry
 from server.rpc.hosting import Host
 
 DEFAULT_PORT = 7310
@@ -67,7 +67,7 @@ class RpcServer:
         ]
         self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MOST_CALLS)
         self._health: Any = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue] - it is there
-        self._names = servicers.register(self._server, host)
+        self._names = registry.register(self._server, host)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         self.port = 0

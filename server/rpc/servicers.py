@@ -6,7 +6,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import grpc
@@ -109,12 +109,48 @@ class Resources(resources_grpc.ResourcesServicer):
             offset += len(reply.data)
 
 
+class Streams:
+    """Upload streams of a server, in the clear or masked, `MOST_STREAMS` at once."""
+
+    def __init__(self) -> None:
+        self._open = 0
+
+    async def receive(
+        self,
+        chunks: AsyncIterator[aggregations.UploadChunk],
+        take: Callable[[aggregations.UploadChunk], Awaitable[Reply]],
+        context: Context,
+    ) -> Reply:
+        """Hands each chunk to `take`; the answer to the last of them."""
+        if self._open >= MOST_STREAMS:
+            await errors.refuse(context, TuttiError(ErrorCode.RATE_LIMITED, f"{MOST_STREAMS} uploads are on their way"))
+        self._open += 1
+        try:
+            return await self._receive(chunks, take, context)
+        finally:
+            self._open -= 1
+
+    async def _receive(
+        self,
+        chunks: AsyncIterator[aggregations.UploadChunk],
+        take: Callable[[aggregations.UploadChunk], Awaitable[Reply]],
+        context: Context,
+    ) -> Reply:
+        session: str | None = None
+        reply: Reply = UploadProgress(0)
+        while (message := await _next_chunk(chunks, context)) is not None:
+            if session not in (None, message.session_id):
+                await errors.refuse(context, TuttiError(ErrorCode.ARGUMENT_INVALID, "a stream carries one session's chunks"))
+            session = message.session_id
+            reply = await take(message)
+        return reply
+
+
 class Aggregations(aggregations_grpc.AggregationsServicer):
     """Uploads in the clear."""
 
-    def __init__(self, front: Front) -> None:
-        self._front = front
-        self._streams = 0
+    def __init__(self, front: Front, streams: Streams) -> None:
+        self._front, self._streams = front, streams
 
     async def StartAggregationDataUpload(
         self, request: aggregations.StartAggregationDataUploadRequest, context: Context
@@ -126,24 +162,11 @@ class Aggregations(aggregations_grpc.AggregationsServicer):
         self, request_iterator: AsyncIterator[aggregations.UploadChunk], context: Context
     ) -> aggregations.UploadProgress:
         """See protos/tutti/v1/aggregations.proto."""
-        if self._streams >= MOST_STREAMS:
-            await errors.refuse(context, TuttiError(ErrorCode.RATE_LIMITED, f"{MOST_STREAMS} uploads are on their way"))
-        self._streams += 1
-        try:
-            return await self._receive(request_iterator, context)
-        finally:
-            self._streams -= 1
 
-    async def _receive(
-        self, request_iterator: AsyncIterator[aggregations.UploadChunk], context: Context
-    ) -> aggregations.UploadProgress:
-        session, reply = None, UploadProgress(0)
-        while (message := await _next_chunk(request_iterator, context)) is not None:
-            if session not in (None, message.session_id):
-                await errors.refuse(context, TuttiError(ErrorCode.ARGUMENT_INVALID, "a stream carries one session's chunks"))
-            session = message.session_id
-            reply = await self._front.ask(convert.upload_chunk(message), context)
-        return convert.upload_progress(reply)
+        async def take(chunk: aggregations.UploadChunk) -> Reply:
+            return await self._front.ask(convert.upload_chunk(chunk), context)
+
+        return convert.upload_progress(await self._streams.receive(request_iterator, take, context))
 
     async def SubmitAggregationResult(
         self, request: aggregations.SubmitAggregationResultRequest, context: Context
@@ -167,14 +190,3 @@ async def _next_chunk(chunks: AsyncIterator[aggregations.UploadChunk], context: 
     except TimeoutError:
         await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no chunk for {SILENCE_S:g} s")
         raise
-
-
-def register(server: grpc.aio.Server, host: Host) -> tuple[str, ...]:
-    """Adds all services to `server`; their full names."""
-    front = Front(host)
-    eligibility_grpc.add_EligibilityEvalTasksServicer_to_server(EligibilityEvalTasks(front), server)
-    assignments_grpc.add_TaskAssignmentsServicer_to_server(TaskAssignments(front), server)
-    resources_grpc.add_ResourcesServicer_to_server(Resources(front), server)
-    aggregations_grpc.add_AggregationsServicer_to_server(Aggregations(front), server)
-    files = (eligibility, assignments, resources, aggregations)
-    return tuple(service.full_name for file in files for service in file.DESCRIPTOR.services_by_name.values())

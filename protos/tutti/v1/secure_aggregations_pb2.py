@@ -28,15 +28,13 @@ from protos.tutti.v1 import aggregations_pb2 as protos_dot_tutti_dot_v1_dot_aggr
 from protos.tutti.v1 import pacing_pb2 as protos_dot_tutti_dot_v1_dot_pacing__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)protos/tutti/v1/secure_aggregations.proto\x12\x08tutti.v1\x1a\x1cgoogle/api/annotations.proto\x1a#protos/tutti/secagg/v1/secagg.proto\x1a\"protos/tutti/v1/aggregations.proto\x1a\x1cprotos/tutti/v1/pacing.proto\"P\n\x1dStartSecureAggregationRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1b\n\x13\x61uthorization_token\x18\x02 \x01(\x0c\"K\n\x1eStartSecureAggregationResponse\x12)\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x18.tutti.secagg.v1.Context\"z\n\x14\x41\x64vertiseKeysRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12;\n\x0e\x61\x64vertise_keys\x18\x02 \x01(\x0b\x32\x1e.tutti.secagg.v1.AdvertiseKeysH\x00\x88\x01\x01\x42\x11\n\x0f_advertise_keys\"\x95\x01\n\x15\x41\x64vertiseKeysResponse\x12)\n\x06roster\x18\x01 \x01(\x0b\x32\x17.tutti.secagg.v1.RosterH\x00\x12\x1e\n\x04wait\x18\x02 \x01(\x0b\x32\x0e.tutti.v1.WaitH\x00\x12\'\n\x05\x61\x62ort\x18\x03 \x01(\x0b\x32\x16.tutti.secagg.v1.AbortH\x00\x42\x08\n\x06result\"j\n\x10ShareKeysRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x33\n\nshare_keys\x18\x02 \x01(\x0b\x32\x1a.tutti.secagg.v1.ShareKeysH\x00\x88\x01\x01\x42\r\n\x0b_share_keys\"\xa4\x01\n\x11ShareKeysResponse\x12<\n\x10\x66orwarded_shares\x18\x01 \x01(\x0b\x32 .tutti.secagg.v1.ForwardedSharesH\x00\x12\x1e\n\x04wait\x18\x02 \x01(\x0b\x32\x0e.tutti.v1.WaitH\x00\x12\'\n\x05\x61\x62ort\x18\x03 \x01(\x0b\x32\x16.tutti.secagg.v1.AbortH\x00\x42\x08\n\x06result\"`\n\'StartSecureAggregationDataUploadRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tnum_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"\x82\x01\n(StartSecureAggregationDataUploadResponse\x12,\n\x08progress\x18\x01 \x01(\x0b\x32\x18.tutti.v1.UploadProgressH\x00\x12\x1e\n\x04wait\x18\x02 \x01(\x0b\x32\x0e.tutti.v1.WaitH\x00\x42\x08\n\x06result\":\n$SubmitSecureAggregationResultRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\xb7\x01\n%SubmitSecureAggregationResultResponse\x12;\n\tsurvivors\x18\x01 \x01(\x0b\x32&.tutti.secagg.v1.SurvivorsAnnouncementH\x00\x12\x1e\n\x04wait\x18\x02 \x01(\x0b\x32\x0e.tutti.v1.WaitH\x00\x12\'\n\x05\x61\x62ort\x18\x03 \x01(\x0b\x32\x16.tutti.secagg.v1.AbortH\x00\x42\x08\n\x06result\"\x86\x01\n\x17\x43onsistencyCheckRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x41\n\x11\x63onsistency_check\x18\x02 \x01(\x0b\x32!.tutti.secagg.v1.ConsistencyCheckH\x00\x88\x01\x01\x42\x14\n\x12_consistency_check\"\xa7\x01\n\x18\x43onsistencyCheckResponse\x12\x38\n\x0eunmask_request\x18\x01 \x01(\x0b\x32\x1e.tutti.secagg.v1.UnmaskRequestH\x00\x12\x1e\n\x04wait\x18\x02 \x01(\x0b\x32\x0e.tutti.v1.WaitH\x00\x12\'\n\x05\x61\x62ort\x18\x03 \x01(\x0b\x32\x16.tutti.secagg.v1.AbortH\x00\x42\x08\n\x06result\"R\n\rUnmaskRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12-\n\tunmasking\x18\x02 \x01(\x0b\x32\x1a.tutti.secagg.v1.Unmasking\"\x10\n\x0eUnmaskResponse\"Z\n\x1d\x41\x62ortSecureAggregationRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12%\n\x05\x61\x62ort\x18\x02 \x01(\x0b\x32\x16.tutti.secagg.v1.Abort\" \n\x1e\x41\x62ortSecureAggregationResponse2\xbc\x0b\n\x12SecureAggregations\x12\xa9\x01\n\x16StartSecureAggregation\x12\'.tutti.v1.StartSecureAggregationRequest\x1a(.tutti.v1.StartSecureAggregationResponse\"<\x82\xd3\xe4\x93\x02\x36\"1/v1/sessions/{session_id}/secureaggregation:start:\x01*\x12\x96\x01\n\rAdvertiseKeys\x12\x1e.tutti.v1.AdvertiseKeysRequest\x1a\x1f.tutti.v1.AdvertiseKeysResponse\"D\x82\xd3\xe4\x93\x02>\"9/v1/sessions/{session_id}/secureaggregation:advertisekeys:\x01*\x12\x86\x01\n\tShareKeys\x12\x1a.tutti.v1.ShareKeysRequest\x1a\x1b.tutti.v1.ShareKeysResponse\"@\x82\xd3\xe4\x93\x02:\"5/v1/sessions/{session_id}/secureaggregation:sharekeys:\x01*\x12\xcd\x01\n StartSecureAggregationDataUpload\x12\x31.tutti.v1.StartSecureAggregationDataUploadRequest\x1a\x32.tutti.v1.StartSecureAggregationDataUploadResponse\"B\x82\xd3\xe4\x93\x02<\"7/v1/sessions/{session_id}/secureaggregation:startupload:\x01*\x12y\n\x1bUploadSecureAggregationData\x12\x15.tutti.v1.UploadChunk\x1a\x18.tutti.v1.UploadProgress\"\'\x82\xd3\xe4\x93\x02!\"\x1c/v1/secureaggregation:chunks:\x01*(\x01\x12\xbf\x01\n\x1dSubmitSecureAggregationResult\x12..tutti.v1.SubmitSecureAggregationResultRequest\x1a/.tutti.v1.SubmitSecureAggregationResultResponse\"=\x82\xd3\xe4\x93\x02\x37\"2/v1/sessions/{session_id}/secureaggregation:submit:\x01*\x12\xa2\x01\n\x10\x43onsistencyCheck\x12!.tutti.v1.ConsistencyCheckRequest\x1a\".tutti.v1.ConsistencyCheckResponse\"G\x82\xd3\xe4\x93\x02\x41\"</v1/sessions/{session_id}/secureaggregation:consistencycheck:\x01*\x12z\n\x06Unmask\x12\x17.tutti.v1.UnmaskRequest\x1a\x18.tutti.v1.UnmaskResponse\"=\x82\xd3\xe4\x93\x02\x37\"2/v1/sessions/{session_id}/secureaggregation:unmask:\x01*\x12\xa9\x01\n\x16\x41\x62ortSecureAggregation\x12\'.tutti.v1.AbortSecureAggregationRequest\x1a(.tutti.v1.AbortSecureAggregationResponse\"<\x82\xd3\xe4\x93\x02\x36\"1/v1/sessions/{session_id}/secureaggregation:abort:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)protos/tutti/v1/secure_aggregations.proto\x12\x08tutti.v1\x1a\x1cgoogle/api/annotations.proto\x1a#protos/tutti/secagg/v1/secagg.proto\x1a\"protos/tutti/v1/aggregations.proto\x1a\x1cprotos/tutti/v1/pacing.proto\"\x97\x01\n\x14\x41\x64vertiseKeysRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12;\n\x0e\x61\x64vertise_keys\x18\x02 \x01(\x0b\x32\x1e.tutti.secagg.v1.AdvertiseKeysH\x00\x88\x01\x01\x12\x1b\n\x13\x61uthorization_token\x18\x0f \x01(\x0c\x42\x11\n\x0f_advertise_keys\"\x95\x01\n\x15\x41\x64vertiseKeysResponse\x12)\n\x06roster\x18\x01 \x01(\x0b\x32\x17.tutti.secagg.v1.RosterH\x00\x12\x1e\n\x04wait\x18\x02 \x01(\x0b\x32\x0e.tutti.v1.WaitH\x00\x12\'\n\x05\x61\x62ort\x18\x03 \x01(\x0b\x32\x16.tutti.secagg.v1.AbortH\x00\x42\x08\n\x06result\"\x87\x01\n\x10ShareKeysRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x33\n\nshare_keys\x18\x02 \x01(\x0b\x32\x1a.tutti.secagg.v1.ShareKeysH\x00\x88\x01\x01\x12\x1b\n\x13\x61uthorization_token\x18\x0f \x01(\x0c\x42\r\n\x0b_share_keys\"\xa4\x01\n\x11ShareKeysResponse\x12<\n\x10\x66orwarded_shares\x18\x01 \x01(\x0b\x32 .tutti.secagg.v1.ForwardedSharesH\x00\x12\x1e\n\x04wait\x18\x02 \x01(\x0b\x32\x0e.tutti.v1.WaitH\x00\x12\'\n\x05\x61\x62ort\x18\x03 \x01(\x0b\x32\x16.tutti.secagg.v1.AbortH\x00\x42\x08\n\x06result\"}\n\'StartSecureAggregationDataUploadRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x11\n\tnum_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x1b\n\x13\x61uthorization_token\x18\x0f \x01(\x0c\"\x82\x01\n(StartSecureAggregationDataUploadResponse\x12,\n\x08progress\x18\x01 \x01(\x0b\x32\x18.tutti.v1.UploadProgressH\x00\x12\x1e\n\x04wait\x18\x02 \x01(\x0b\x32\x0e.tutti.v1.WaitH\x00\x42\x08\n\x06result\"W\n$SubmitSecureAggregationResultRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1b\n\x13\x61uthorization_token\x18\x0f \x01(\x0c\"\xb7\x01\n%SubmitSecureAggregationResultResponse\x12;\n\tsurvivors\x18\x01 \x01(\x0b\x32&.tutti.secagg.v1.SurvivorsAnnouncementH\x00\x12\x1e\n\x04wait\x18\x02 \x01(\x0b\x32\x0e.tutti.v1.WaitH\x00\x12\'\n\x05\x61\x62ort\x18\x03 \x01(\x0b\x32\x16.tutti.secagg.v1.AbortH\x00\x42\x08\n\x06result\"\xa3\x01\n\x17\x43onsistencyCheckRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x41\n\x11\x63onsistency_check\x18\x02 \x01(\x0b\x32!.tutti.secagg.v1.ConsistencyCheckH\x00\x88\x01\x01\x12\x1b\n\x13\x61uthorization_token\x18\x0f \x01(\x0c\x42\x14\n\x12_consistency_check\"\xa7\x01\n\x18\x43onsistencyCheckResponse\x12\x38\n\x0eunmask_request\x18\x01 \x01(\x0b\x32\x1e.tutti.secagg.v1.UnmaskRequestH\x00\x12\x1e\n\x04wait\x18\x02 \x01(\x0b\x32\x0e.tutti.v1.WaitH\x00\x12\'\n\x05\x61\x62ort\x18\x03 \x01(\x0b\x32\x16.tutti.secagg.v1.AbortH\x00\x42\x08\n\x06result\"o\n\rUnmaskRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12-\n\tunmasking\x18\x02 \x01(\x0b\x32\x1a.tutti.secagg.v1.Unmasking\x12\x1b\n\x13\x61uthorization_token\x18\x0f \x01(\x0c\"\x10\n\x0eUnmaskResponse\"Z\n\x1d\x41\x62ortSecureAggregationRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12%\n\x05\x61\x62ort\x18\x02 \x01(\x0b\x32\x16.tutti.secagg.v1.Abort\" \n\x1e\x41\x62ortSecureAggregationResponse2\x90\n\n\x12SecureAggregations\x12\x96\x01\n\rAdvertiseKeys\x12\x1e.tutti.v1.AdvertiseKeysRequest\x1a\x1f.tutti.v1.AdvertiseKeysResponse\"D\x82\xd3\xe4\x93\x02>\"9/v1/sessions/{session_id}/secureaggregation:advertisekeys:\x01*\x12\x86\x01\n\tShareKeys\x12\x1a.tutti.v1.ShareKeysRequest\x1a\x1b.tutti.v1.ShareKeysResponse\"@\x82\xd3\xe4\x93\x02:\"5/v1/sessions/{session_id}/secureaggregation:sharekeys:\x01*\x12\xcd\x01\n StartSecureAggregationDataUpload\x12\x31.tutti.v1.StartSecureAggregationDataUploadRequest\x1a\x32.tutti.v1.StartSecureAggregationDataUploadResponse\"B\x82\xd3\xe4\x93\x02<\"7/v1/sessions/{session_id}/secureaggregation:startupload:\x01*\x12y\n\x1bUploadSecureAggregationData\x12\x15.tutti.v1.UploadChunk\x1a\x18.tutti.v1.UploadProgress\"\'\x82\xd3\xe4\x93\x02!\"\x1c/v1/secureaggregation:chunks:\x01*(\x01\x12\xbf\x01\n\x1dSubmitSecureAggregationResult\x12..tutti.v1.SubmitSecureAggregationResultRequest\x1a/.tutti.v1.SubmitSecureAggregationResultResponse\"=\x82\xd3\xe4\x93\x02\x37\"2/v1/sessions/{session_id}/secureaggregation:submit:\x01*\x12\xa2\x01\n\x10\x43onsistencyCheck\x12!.tutti.v1.ConsistencyCheckRequest\x1a\".tutti.v1.ConsistencyCheckResponse\"G\x82\xd3\xe4\x93\x02\x41\"</v1/sessions/{session_id}/secureaggregation:consistencycheck:\x01*\x12z\n\x06Unmask\x12\x17.tutti.v1.UnmaskRequest\x1a\x18.tutti.v1.UnmaskResponse\"=\x82\xd3\xe4\x93\x02\x37\"2/v1/sessions/{session_id}/secureaggregation:unmask:\x01*\x12\xa9\x01\n\x16\x41\x62ortSecureAggregation\x12\'.tutti.v1.AbortSecureAggregationRequest\x1a(.tutti.v1.AbortSecureAggregationResponse\"<\x82\xd3\xe4\x93\x02\x36\"1/v1/sessions/{session_id}/secureaggregation:abort:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.tutti.v1.secure_aggregations_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SECUREAGGREGATIONS'].methods_by_name['StartSecureAggregation']._loaded_options = None
-  _globals['_SECUREAGGREGATIONS'].methods_by_name['StartSecureAggregation']._serialized_options = b'\202\323\344\223\0026\"1/v1/sessions/{session_id}/secureaggregation:start:\001*'
   _globals['_SECUREAGGREGATIONS'].methods_by_name['AdvertiseKeys']._loaded_options = None
   _globals['_SECUREAGGREGATIONS'].methods_by_name['AdvertiseKeys']._serialized_options = b'\202\323\344\223\002>\"9/v1/sessions/{session_id}/secureaggregation:advertisekeys:\001*'
   _globals['_SECUREAGGREGATIONS'].methods_by_name['ShareKeys']._loaded_options = None
@@ -53,38 +51,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SECUREAGGREGATIONS'].methods_by_name['Unmask']._serialized_options = b'\202\323\344\223\0027\"2/v1/sessions/{session_id}/secureaggregation:unmask:\001*'
   _globals['_SECUREAGGREGATIONS'].methods_by_name['AbortSecureAggregation']._loaded_options = None
   _globals['_SECUREAGGREGATIONS'].methods_by_name['AbortSecureAggregation']._serialized_options = b'\202\323\344\223\0026\"1/v1/sessions/{session_id}/secureaggregation:abort:\001*'
-  _globals['_STARTSECUREAGGREGATIONREQUEST']._serialized_start=188
-  _globals['_STARTSECUREAGGREGATIONREQUEST']._serialized_end=268
-  _globals['_STARTSECUREAGGREGATIONRESPONSE']._serialized_start=270
-  _globals['_STARTSECUREAGGREGATIONRESPONSE']._serialized_end=345
-  _globals['_ADVERTISEKEYSREQUEST']._serialized_start=347
-  _globals['_ADVERTISEKEYSREQUEST']._serialized_end=469
-  _globals['_ADVERTISEKEYSRESPONSE']._serialized_start=472
-  _globals['_ADVERTISEKEYSRESPONSE']._serialized_end=621
-  _globals['_SHAREKEYSREQUEST']._serialized_start=623
-  _globals['_SHAREKEYSREQUEST']._serialized_end=729
-  _globals['_SHAREKEYSRESPONSE']._serialized_start=732
-  _globals['_SHAREKEYSRESPONSE']._serialized_end=896
-  _globals['_STARTSECUREAGGREGATIONDATAUPLOADREQUEST']._serialized_start=898
-  _globals['_STARTSECUREAGGREGATIONDATAUPLOADREQUEST']._serialized_end=994
-  _globals['_STARTSECUREAGGREGATIONDATAUPLOADRESPONSE']._serialized_start=997
-  _globals['_STARTSECUREAGGREGATIONDATAUPLOADRESPONSE']._serialized_end=1127
-  _globals['_SUBMITSECUREAGGREGATIONRESULTREQUEST']._serialized_start=1129
-  _globals['_SUBMITSECUREAGGREGATIONRESULTREQUEST']._serialized_end=1187
-  _globals['_SUBMITSECUREAGGREGATIONRESULTRESPONSE']._serialized_start=1190
-  _globals['_SUBMITSECUREAGGREGATIONRESULTRESPONSE']._serialized_end=1373
-  _globals['_CONSISTENCYCHECKREQUEST']._serialized_start=1376
-  _globals['_CONSISTENCYCHECKREQUEST']._serialized_end=1510
-  _globals['_CONSISTENCYCHECKRESPONSE']._serialized_start=1513
-  _globals['_CONSISTENCYCHECKRESPONSE']._serialized_end=1680
-  _globals['_UNMASKREQUEST']._serialized_start=1682
-  _globals['_UNMASKREQUEST']._serialized_end=1764
-  _globals['_UNMASKRESPONSE']._serialized_start=1766
-  _globals['_UNMASKRESPONSE']._serialized_end=1782
-  _globals['_ABORTSECUREAGGREGATIONREQUEST']._serialized_start=1784
-  _globals['_ABORTSECUREAGGREGATIONREQUEST']._serialized_end=1874
-  _globals['_ABORTSECUREAGGREGATIONRESPONSE']._serialized_start=1876
-  _globals['_ABORTSECUREAGGREGATIONRESPONSE']._serialized_end=1908
-  _globals['_SECUREAGGREGATIONS']._serialized_start=1911
-  _globals['_SECUREAGGREGATIONS']._serialized_end=3379
+  _globals['_ADVERTISEKEYSREQUEST']._serialized_start=189
+  _globals['_ADVERTISEKEYSREQUEST']._serialized_end=340
+  _globals['_ADVERTISEKEYSRESPONSE']._serialized_start=343
+  _globals['_ADVERTISEKEYSRESPONSE']._serialized_end=492
+  _globals['_SHAREKEYSREQUEST']._serialized_start=495
+  _globals['_SHAREKEYSREQUEST']._serialized_end=630
+  _globals['_SHAREKEYSRESPONSE']._serialized_start=633
+  _globals['_SHAREKEYSRESPONSE']._serialized_end=797
+  _globals['_STARTSECUREAGGREGATIONDATAUPLOADREQUEST']._serialized_start=799
+  _globals['_STARTSECUREAGGREGATIONDATAUPLOADREQUEST']._serialized_end=924
+  _globals['_STARTSECUREAGGREGATIONDATAUPLOADRESPONSE']._serialized_start=927
+  _globals['_STARTSECUREAGGREGATIONDATAUPLOADRESPONSE']._serialized_end=1057
+  _globals['_SUBMITSECUREAGGREGATIONRESULTREQUEST']._serialized_start=1059
+  _globals['_SUBMITSECUREAGGREGATIONRESULTREQUEST']._serialized_end=1146
+  _globals['_SUBMITSECUREAGGREGATIONRESULTRESPONSE']._serialized_start=1149
+  _globals['_SUBMITSECUREAGGREGATIONRESULTRESPONSE']._serialized_end=1332
+  _globals['_CONSISTENCYCHECKREQUEST']._serialized_start=1335
+  _globals['_CONSISTENCYCHECKREQUEST']._serialized_end=1498
+  _globals['_CONSISTENCYCHECKRESPONSE']._serialized_start=1501
+  _globals['_CONSISTENCYCHECKRESPONSE']._serialized_end=1668
+  _globals['_UNMASKREQUEST']._serialized_start=1670
+  _globals['_UNMASKREQUEST']._serialized_end=1781
+  _globals['_UNMASKRESPONSE']._serialized_start=1783
+  _globals['_UNMASKRESPONSE']._serialized_end=1799
+  _globals['_ABORTSECUREAGGREGATIONREQUEST']._serialized_start=1801
+  _globals['_ABORTSECUREAGGREGATIONREQUEST']._serialized_end=1891
+  _globals['_ABORTSECUREAGGREGATIONRESPONSE']._serialized_start=1893
+  _globals['_ABORTSECUREAGGREGATIONRESPONSE']._serialized_end=1925
+  _globals['_SECUREAGGREGATIONS']._serialized_start=1928
+  _globals['_SECUREAGGREGATIONS']._serialized_end=3224
 # @@protoc_insertion_point(module_scope)

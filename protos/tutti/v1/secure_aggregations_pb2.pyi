@@ -5,7 +5,8 @@ The phases of a secure aggregation, for devices whose assignment carries `secure
 messages of tutti.secagg.v1; none of them could carry an update that is not masked.
 
 Every call is asked again while it is answered with `Wait`: a request without the phase's message asks for the answer only. A
-device that does not answer a phase before its deadline is left out of the phases after it.
+device that does not answer a phase before its deadline is left out of the phases after it. What everybody signs, the context, is
+derived from the plan of the assignment, so no call is needed to begin.
 """
 
 from google.protobuf import descriptor as _descriptor
@@ -25,56 +26,14 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
-class StartSecureAggregationRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SESSION_ID_FIELD_NUMBER: _builtins.int
-    AUTHORIZATION_TOKEN_FIELD_NUMBER: _builtins.int
-    session_id: _builtins.str
-    authorization_token: _builtins.bytes
-    def __init__(
-        self,
-        *,
-        session_id: _builtins.str = ...,
-        authorization_token: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorization_token", b"authorization_token", "session_id", b"session_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___StartSecureAggregationRequest: _TypeAlias = StartSecureAggregationRequest  # noqa: Y015
-
-@_typing.final
-class StartSecureAggregationResponse(_message.Message):
-    """What everybody signs with their keys. The device refuses parameters below its own floors."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CONTEXT_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def context(self) -> _secagg_pb2.Context: ...
-    def __init__(
-        self,
-        *,
-        context: _secagg_pb2.Context | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___StartSecureAggregationResponse: _TypeAlias = StartSecureAggregationResponse  # noqa: Y015
-
-@_typing.final
 class AdvertiseKeysRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     ADVERTISE_KEYS_FIELD_NUMBER: _builtins.int
+    AUTHORIZATION_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
+    authorization_token: _builtins.bytes
     @_builtins.property
     def advertise_keys(self) -> _secagg_pb2.AdvertiseKeys: ...
     def __init__(
@@ -82,10 +41,11 @@ class AdvertiseKeysRequest(_message.Message):
         *,
         session_id: _builtins.str = ...,
         advertise_keys: _secagg_pb2.AdvertiseKeys | None = ...,
+        authorization_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_advertise_keys", b"_advertise_keys", "advertise_keys", b"advertise_keys"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_advertise_keys", b"_advertise_keys", "advertise_keys", b"advertise_keys", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_advertise_keys", b"_advertise_keys", "advertise_keys", b"advertise_keys", "authorization_token", b"authorization_token", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__advertise_keys: _TypeAlias = _typing.Literal["advertise_keys"]  # noqa: Y015
     _WhichOneofArgType__advertise_keys: _TypeAlias = _typing.Literal["_advertise_keys", b"_advertise_keys"]  # noqa: Y015
@@ -129,7 +89,9 @@ class ShareKeysRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     SHARE_KEYS_FIELD_NUMBER: _builtins.int
+    AUTHORIZATION_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
+    authorization_token: _builtins.bytes
     @_builtins.property
     def share_keys(self) -> _secagg_pb2.ShareKeys: ...
     def __init__(
@@ -137,10 +99,11 @@ class ShareKeysRequest(_message.Message):
         *,
         session_id: _builtins.str = ...,
         share_keys: _secagg_pb2.ShareKeys | None = ...,
+        authorization_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_share_keys", b"_share_keys", "share_keys", b"share_keys"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_share_keys", b"_share_keys", "session_id", b"session_id", "share_keys", b"share_keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_share_keys", b"_share_keys", "authorization_token", b"authorization_token", "session_id", b"session_id", "share_keys", b"share_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__share_keys: _TypeAlias = _typing.Literal["share_keys"]  # noqa: Y015
     _WhichOneofArgType__share_keys: _TypeAlias = _typing.Literal["_share_keys", b"_share_keys"]  # noqa: Y015
@@ -187,19 +150,22 @@ class StartSecureAggregationDataUploadRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     NUM_BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
+    AUTHORIZATION_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     num_bytes: _builtins.int
     sha256: _builtins.str
+    authorization_token: _builtins.bytes
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         num_bytes: _builtins.int = ...,
         sha256: _builtins.str = ...,
+        authorization_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["num_bytes", b"num_bytes", "session_id", b"session_id", "sha256", b"sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorization_token", b"authorization_token", "num_bytes", b"num_bytes", "session_id", b"session_id", "sha256", b"sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -236,15 +202,18 @@ class SubmitSecureAggregationResultRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    AUTHORIZATION_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
+    authorization_token: _builtins.bytes
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
+        authorization_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorization_token", b"authorization_token", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -286,7 +255,9 @@ class ConsistencyCheckRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     CONSISTENCY_CHECK_FIELD_NUMBER: _builtins.int
+    AUTHORIZATION_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
+    authorization_token: _builtins.bytes
     @_builtins.property
     def consistency_check(self) -> _secagg_pb2.ConsistencyCheck: ...
     def __init__(
@@ -294,10 +265,11 @@ class ConsistencyCheckRequest(_message.Message):
         *,
         session_id: _builtins.str = ...,
         consistency_check: _secagg_pb2.ConsistencyCheck | None = ...,
+        authorization_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_consistency_check", b"_consistency_check", "consistency_check", b"consistency_check"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_consistency_check", b"_consistency_check", "consistency_check", b"consistency_check", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_consistency_check", b"_consistency_check", "authorization_token", b"authorization_token", "consistency_check", b"consistency_check", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__consistency_check: _TypeAlias = _typing.Literal["consistency_check"]  # noqa: Y015
     _WhichOneofArgType__consistency_check: _TypeAlias = _typing.Literal["_consistency_check", b"_consistency_check"]  # noqa: Y015
@@ -343,7 +315,9 @@ class UnmaskRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     UNMASKING_FIELD_NUMBER: _builtins.int
+    AUTHORIZATION_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
+    authorization_token: _builtins.bytes
     @_builtins.property
     def unmasking(self) -> _secagg_pb2.Unmasking: ...
     def __init__(
@@ -351,10 +325,11 @@ class UnmaskRequest(_message.Message):
         *,
         session_id: _builtins.str = ...,
         unmasking: _secagg_pb2.Unmasking | None = ...,
+        authorization_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["unmasking", b"unmasking"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "unmasking", b"unmasking"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorization_token", b"authorization_token", "session_id", b"session_id", "unmasking", b"unmasking"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

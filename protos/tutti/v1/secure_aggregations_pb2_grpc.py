@@ -35,11 +35,6 @@ class SecureAggregationsStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.StartSecureAggregation = channel.unary_unary(
-                '/tutti.v1.SecureAggregations/StartSecureAggregation',
-                request_serializer=protos_dot_tutti_dot_v1_dot_secure__aggregations__pb2.StartSecureAggregationRequest.SerializeToString,
-                response_deserializer=protos_dot_tutti_dot_v1_dot_secure__aggregations__pb2.StartSecureAggregationResponse.FromString,
-                _registered_method=True)
         self.AdvertiseKeys = channel.unary_unary(
                 '/tutti.v1.SecureAggregations/AdvertiseKeys',
                 request_serializer=protos_dot_tutti_dot_v1_dot_secure__aggregations__pb2.AdvertiseKeysRequest.SerializeToString,
@@ -84,12 +79,6 @@ class SecureAggregationsStub:
 
 class SecureAggregationsServicer:
     """Missing associated documentation comment in .proto file."""
-
-    def StartSecureAggregation(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
 
     def AdvertiseKeys(self, request, context):
         """Missing associated documentation comment in .proto file."""
@@ -143,11 +132,6 @@ class SecureAggregationsServicer:
 
 def add_SecureAggregationsServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'StartSecureAggregation': grpc.unary_unary_rpc_method_handler(
-                    servicer.StartSecureAggregation,
-                    request_deserializer=protos_dot_tutti_dot_v1_dot_secure__aggregations__pb2.StartSecureAggregationRequest.FromString,
-                    response_serializer=protos_dot_tutti_dot_v1_dot_secure__aggregations__pb2.StartSecureAggregationResponse.SerializeToString,
-            ),
             'AdvertiseKeys': grpc.unary_unary_rpc_method_handler(
                     servicer.AdvertiseKeys,
                     request_deserializer=protos_dot_tutti_dot_v1_dot_secure__aggregations__pb2.AdvertiseKeysRequest.FromString,
@@ -198,33 +182,6 @@ def add_SecureAggregationsServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class SecureAggregations:
     """Missing associated documentation comment in .proto file."""
-
-    @staticmethod
-    def StartSecureAggregation(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tutti.v1.SecureAggregations/StartSecureAggregation',
-            protos_dot_tutti_dot_v1_dot_secure__aggregations__pb2.StartSecureAggregationRequest.SerializeToString,
-            protos_dot_tutti_dot_v1_dot_secure__aggregations__pb2.StartSecureAggregationResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
 
     @staticmethod
     def AdvertiseKeys(request,

@@ -5,7 +5,8 @@ The phases of a secure aggregation, for devices whose assignment carries `secure
 messages of tutti.secagg.v1; none of them could carry an update that is not masked.
 
 Every call is asked again while it is answered with `Wait`: a request without the phase's message asks for the answer only. A
-device that does not answer a phase before its deadline is left out of the phases after it.
+device that does not answer a phase before its deadline is left out of the phases after it. What everybody signs, the context, is
+derived from the plan of the assignment, so no call is needed to begin.
 """
 
 from collections import abc as _abc
@@ -37,7 +38,6 @@ class SecureAggregationsStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SecureAggregationsAsyncStub: ...
-    StartSecureAggregation: _grpc.UnaryUnaryMultiCallable[_secure_aggregations_pb2.StartSecureAggregationRequest, _secure_aggregations_pb2.StartSecureAggregationResponse]
     AdvertiseKeys: _grpc.UnaryUnaryMultiCallable[_secure_aggregations_pb2.AdvertiseKeysRequest, _secure_aggregations_pb2.AdvertiseKeysResponse]
     ShareKeys: _grpc.UnaryUnaryMultiCallable[_secure_aggregations_pb2.ShareKeysRequest, _secure_aggregations_pb2.ShareKeysResponse]
     StartSecureAggregationDataUpload: _grpc.UnaryUnaryMultiCallable[_secure_aggregations_pb2.StartSecureAggregationDataUploadRequest, _secure_aggregations_pb2.StartSecureAggregationDataUploadResponse]
@@ -51,7 +51,6 @@ class SecureAggregationsStub:
 @_typing.type_check_only
 class SecureAggregationsAsyncStub(SecureAggregationsStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
-    StartSecureAggregation: _aio.UnaryUnaryMultiCallable[_secure_aggregations_pb2.StartSecureAggregationRequest, _secure_aggregations_pb2.StartSecureAggregationResponse]  # type: ignore[assignment]
     AdvertiseKeys: _aio.UnaryUnaryMultiCallable[_secure_aggregations_pb2.AdvertiseKeysRequest, _secure_aggregations_pb2.AdvertiseKeysResponse]  # type: ignore[assignment]
     ShareKeys: _aio.UnaryUnaryMultiCallable[_secure_aggregations_pb2.ShareKeysRequest, _secure_aggregations_pb2.ShareKeysResponse]  # type: ignore[assignment]
     StartSecureAggregationDataUpload: _aio.UnaryUnaryMultiCallable[_secure_aggregations_pb2.StartSecureAggregationDataUploadRequest, _secure_aggregations_pb2.StartSecureAggregationDataUploadResponse]  # type: ignore[assignment]
@@ -63,13 +62,6 @@ class SecureAggregationsAsyncStub(SecureAggregationsStub):
     AbortSecureAggregation: _aio.UnaryUnaryMultiCallable[_secure_aggregations_pb2.AbortSecureAggregationRequest, _secure_aggregations_pb2.AbortSecureAggregationResponse]  # type: ignore[assignment]
 
 class SecureAggregationsServicer(metaclass=_abc_1.ABCMeta):
-    @_abc_1.abstractmethod
-    def StartSecureAggregation(
-        self,
-        request: _secure_aggregations_pb2.StartSecureAggregationRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_secure_aggregations_pb2.StartSecureAggregationResponse, _abc.Awaitable[_secure_aggregations_pb2.StartSecureAggregationResponse]]: ...
-
     @_abc_1.abstractmethod
     def AdvertiseKeys(
         self,

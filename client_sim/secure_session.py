@@ -1,0 +1,213 @@
+"""The part of a device's session that belongs to a secure task, from its keys to its shares. Sans-IO, as a generator.
+
+It yields the same actions as `client_sim.session` and is sent the same events; it returns the session's outcome. Read from top to bottom
+it is the protocol: keys, shares, training, the masked input (after the participation is on disk), the consistency check, the
+unmasking.
+"""
+
+import hashlib
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from client_sim.egress import CheckedPlan
+from client_sim.encoding import DistributedEncoder
+from client_sim.secure_work import split
+from client_sim.session_states import (
+    Action,
+    Charge,
+    ConnectionLost,
+    Event,
+    Outcome,
+    Refund,
+    Seal,
+    Send,
+    SendChunks,
+    Train,
+    Trained,
+)
+from contract.ids import Digest, SessionId
+from contract.messages import (
+    MAX_CHUNK_BYTES,
+    Aborted,
+    AbortReason,
+    Accepted,
+    EligibilitySpec,
+    Request,
+    ResultStatus,
+    SecureAnswer,
+    SecureRequest,
+    SecureStep,
+    SubmitResult,
+    TaskAssignment,
+    UploadChunk,
+    UploadProgress,
+    UploadRequest,
+    Wait,
+)
+from secagg import Abort, Client, wire
+from secagg.messages import DeviceMessage, ServerMessage
+
+MOST_RECONNECTS = 5
+LONGEST_WAIT_S = 600.0
+Talk: TypeAlias = Generator[Action, Event, Outcome]
+_LATE = frozenset({AbortReason.GOAL_REACHED, AbortReason.DEADLINE_PASSED, AbortReason.ROUND_ABANDONED})
+
+
+@dataclass(slots=True)
+class _EndedEarly(Exception):
+    """The session is over before the unmasking; `refundable` while no byte of the last chunk has left."""
+
+    outcome: Outcome = field()
+    aborted: bool = False
+
+
+class SecureSession:
+    """One device's secure round.
+
+    Args:
+      shape: the session's shape so far.
+      client: the device's end of the protocol, for the plan that it checked.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: EligibilitySpec,
+        assignment: TaskAssignment,
+        checked: CheckedPlan,
+        parameters: bytes,
+        client: Client,
+        shape: str,
+    ) -> None:
+        self._spec, self._assignment, self._checked, self._parameters = spec, assignment, checked, parameters
+        self._client, self.shape = client, shape
+        self._charged = self._sealed = False
+
+    def talk(self) -> Talk:
+        """The session from here to its end."""
+        try:
+            yield from self._protocol()
+        except _EndedEarly as ended:
+            self._client.leave()
+            if ended.aborted and self._charged and not self._sealed:
+                yield Refund(self._spec.run, self._spec.current_index)
+            return ended.outcome
+        return Outcome(shape=self.shape + "^", status=ResultStatus.UPLOAD_COMPLETED)
+
+    def _protocol(self) -> Generator[Action, Event, None]:
+        roster = yield from self._exchange(SecureStep.ADVERTISE_KEYS, self._said(self._client.advertise_keys()))
+        shares = yield from self._exchange(SecureStep.SHARE_KEYS, self._answer(roster))
+        yield from self._train()
+        masked = wire.write_device_message(self._answer(shares))
+        yield Charge(self._spec.run, self._spec.current_index)
+        self._charged = True
+        self.shape += "+"
+        survivors = yield from self._upload(masked)
+        request = yield from self._exchange(SecureStep.CONSISTENCY_CHECK, self._answer(survivors))
+        yield from self._unmask(self._answer(request))
+
+    def _train(self) -> Generator[Action, Event, None]:
+        event = yield Train(self._assignment, self._checked, self._parameters)
+        encoder = self._checked.encoder
+        if not isinstance(event, Trained) or not isinstance(encoder, DistributedEncoder):
+            raise self._over("*", ResultStatus.LOCAL_FAILED)
+        self.shape += "]"
+        self._client.set_input(split(encoder, np.frombuffer(event.data, "<i4").astype(np.int32, copy=False)))
+
+    def _exchange(self, step: SecureStep, message: DeviceMessage) -> Generator[Action, Event, ServerMessage]:
+        raw = wire.write_device_message(message)
+        event = yield from self._ask(lambda first: self._request(step, raw if first else None))
+        return self._read(event)
+
+    def _unmask(self, message: DeviceMessage) -> Generator[Action, Event, None]:
+        raw = wire.write_device_message(message)
+        try:
+            event = yield from self._ask(lambda _: self._request(SecureStep.UNMASKING, raw))
+        except _EndedEarly as ended:
+            if ended.aborted and ended.outcome.aborted in _LATE:
+                return  # enough others had released theirs: the input is in the sum
+            raise
+        if not isinstance(event, Accepted):
+            raise self._over("*", ResultStatus.REMOTE_FAILED)
+
+    def _upload(self, data: bytes) -> Generator[Action, Event, ServerMessage]:
+        session, sha256 = self._spec.session_id, Digest(hashlib.sha256(data).hexdigest())
+        opening = UploadRequest(session, self._assignment.authorization_token, len(data), sha256, secure=True)
+        last = max(0, len(data) - 1) // MAX_CHUNK_BYTES * MAX_CHUNK_BYTES
+        for _ in range(MOST_RECONNECTS):
+            event = yield from self._ask(lambda _: opening)
+            if not isinstance(event, UploadProgress) or not 0 <= event.offset <= len(data):
+                raise self._over("*", ResultStatus.REMOTE_FAILED)
+            offset = event.offset
+            if offset < last:
+                sent = yield _chunks(session, data, offset, last)
+                if not isinstance(sent, UploadProgress):
+                    self._check(sent)
+                    continue
+                offset = last
+            if offset < len(data):
+                if not self._sealed:
+                    yield Seal(self._spec.run, self._spec.current_index)
+                    self._sealed = True
+                sent = yield _chunks(session, data, offset, len(data))
+                if not isinstance(sent, UploadProgress):
+                    self._check(sent)
+                    continue
+            event = yield from self._ask(lambda _: SubmitResult(session, secure=True))
+            return self._read(event)
+        raise self._over("!", ResultStatus.UPLOAD_TIMEOUT)
+
+    def _ask(self, request: Callable[[bool], Request]) -> Generator[Action, Event, Event]:
+        """Sends until there is an answer: after a wait it asks for the answer only, after a lost connection it says all again."""
+        first, pause_s, lost = True, 0.0, 0
+        while True:
+            event = yield Send(request(first), pause_s)
+            match event:
+                case Wait(after_s):
+                    first, pause_s = False, after_s if 0.0 <= after_s <= LONGEST_WAIT_S else LONGEST_WAIT_S
+                case ConnectionLost():
+                    lost += 1
+                    if lost > MOST_RECONNECTS:
+                        raise self._over("!", ResultStatus.UPLOAD_TIMEOUT)
+                    first, pause_s = True, 0.5 * 2.0 ** (lost - 1)
+                case _:
+                    self._check(event)
+                    return event
+
+    def _check(self, event: Event) -> None:
+        if isinstance(event, Aborted) and event.reason is not AbortReason.WRONG_OFFSET:
+            sign, status = ("#", ResultStatus.CANCELED) if event.reason in _LATE else ("*", ResultStatus.REMOTE_FAILED)
+            outcome = Outcome(shape=self.shape + sign, status=status, retry=event.retry, aborted=event.reason)
+            raise _EndedEarly(outcome, aborted=True)
+
+    def _request(self, step: SecureStep, raw: bytes | None) -> SecureRequest:
+        return SecureRequest(self._spec.session_id, self._assignment.authorization_token, step, raw)
+
+    def _read(self, event: Event) -> ServerMessage:
+        message = wire.read_server_message(event.message) if isinstance(event, SecureAnswer) else None
+        if message is None or isinstance(message, Abort):
+            raise self._over("*", ResultStatus.REMOTE_FAILED)
+        return message
+
+    def _answer(self, message: ServerMessage) -> DeviceMessage:
+        return self._said(self._client.handle(message))
+
+    def _said(self, reply: DeviceMessage | Abort) -> DeviceMessage:
+        if isinstance(reply, Abort):
+            raise self._over("*", ResultStatus.LOCAL_FAILED)
+        return reply
+
+    def _over(self, sign: str, status: ResultStatus) -> _EndedEarly:
+        return _EndedEarly(Outcome(shape=self.shape + sign, status=status))
+
+
+def _chunks(session: SessionId, data: bytes, start: int, end: int) -> SendChunks:
+    return SendChunks(
+        tuple(
+            UploadChunk(session, offset, data[offset : min(offset + MAX_CHUNK_BYTES, end)], secure=True)
+            for offset in range(start, end, MAX_CHUNK_BYTES)
+        )
+    )
