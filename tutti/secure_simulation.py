@@ -102,13 +102,13 @@ class ProtocolSum:
         while sends is not None and server.phase is not Phase.AWAITING_CHARGE:
             sends = self._step(server, cohort.answer(absent.present(sends, server.phase)), absent)
         names = [vector.name for vector in context.parameters.vectors]
+        # What counts is whose noise is in the sum: a device that fell out of the protocol gave none, whatever the fleet expected.
+        summed = survivors.tolist() if server.survivors is None else server.survivors
         sums: dict[str, float] = {}
-        for device in survivors.tolist():
+        for device in summed:
             for name, value in cohort.metrics.get(device, {}).items():
                 sums[name] = sums.get(name, 0.0) + value
-        return SealedContribution(
-            reveal=lambda: self._reveal(server, cohort, absent, names), count=len(survivors), metrics=sums
-        )
+        return SealedContribution(reveal=lambda: self._reveal(server, cohort, absent, names), count=len(summed), metrics=sums)
 
     def _reveal(
         self, server: Server, cohort: SecureCohort, absent: "_Absences", names: Sequence[str]

@@ -109,6 +109,13 @@ class Server:
         """The roster, once it is fixed."""
         return self._membership
 
+    @property
+    def survivors(self) -> tuple[int, ...] | None:
+        """The devices whose inputs are in the masked sum, as the caller names them; None before that is settled."""
+        if self._checked is None:
+            return None
+        return tuple(self._checked.membership.devices[slot] for slot in sorted(self._checked.surviving))
+
     def handle(self, device: int, message: DeviceMessage) -> Refusal | None:
         """Takes a device's message, or says why not. A refused message changes nothing but the count of refusals."""
         refusal = self._receive(device, message)

@@ -11,10 +11,14 @@ import pytest
 import tutti
 from client_sim.data import open_loader
 from client_sim.executor import Job
+from client_sim.secure_cohort import SecureCohort
+from client_sim.secure_work import Replies
 from client_sim.timing import Phase
 from client_sim.workers import open_executor
 from contract import task
+from contract.simulation import SealedContribution
 from contract.task import DataSpec
+from secagg.messages import MaskedInput, ServerMessage
 from server import tasks
 from server.distributed_mechanism import DistributedMechanism, lanes
 from tutti import stores
@@ -69,6 +73,52 @@ def test_too_few_survivors_reveal_nothing() -> None:
         job, survivors=devices[5:], leaves={}
     )
     assert sealed.reveal() is None
+
+
+class DeadWorker:
+    """Clients of a secure round, one of whom dies with its worker before its masked input."""
+
+    def __init__(self, cohort: SecureCohort, device: int) -> None:
+        self._cohort, self._device, self.metrics = cohort, device, cohort.metrics
+
+    def advertise(self) -> Replies:
+        return self._cohort.advertise()
+
+    def answer(self, messages: Mapping[int, ServerMessage]) -> Replies:
+        replies = self._cohort.answer(messages)
+        return {
+            device: reply for device, reply in replies.items() if device != self._device or not isinstance(reply, MaskedInput)
+        }
+
+
+def test_only_inputs_that_are_in_the_sum_count_as_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = np.arange(20, dtype=np.int64) * 7
+    job, executor, _ = job_of(TASK, devices)
+    begin = executor.begin_secure
+    monkeypatch.setattr(executor, "begin_secure", lambda job, seed: DeadWorker(begin(job, seed), 14))
+    secure = ProtocolSum(executor, entropy=lambda n: bytes(range(n)), seed=1, lost_after_input=0.0)
+    sealed = secure.run(job, survivors=devices, leaves={})
+    assert sealed.count == 19
+    assert sealed.reveal() is not None
+
+
+def test_a_round_is_charged_for_the_inputs_that_are_in_its_sum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = ProtocolSum.run
+
+    def with_a_dead_worker(self: ProtocolSum, job: Job, **rest: Any) -> SealedContribution:
+        begin = self._executor.begin_secure
+        lost = int(rest["survivors"][0])
+        with monkeypatch.context() as patched:
+            patched.setattr(self._executor, "begin_secure", lambda job, seed: DeadWorker(begin(job, seed), lost))
+            return run(self, job, **rest)
+
+    monkeypatch.setattr(ProtocolSum, "run", with_a_dead_worker)
+    tutti.run({**TASK, "rounds": 1}, store=str(tmp_path), workers=0, seed=3)
+    with stores.opened(str(tmp_path)) as (database, _):
+        outcomes = [body for entry in database.entries() if (body := json.loads(entry.body)).get("result")]
+    assert [outcome["result"] for outcome in outcomes] == ["committed"]
+    assert outcomes[0]["reported"] < 20
+    assert outcomes[0]["event"]["parts"][0]["contributors"] == [outcomes[0]["reported"]]
 
 
 def test_the_charge_is_at_the_floor_and_the_outcome_at_what_happened(tmp_path: Path) -> None:
