@@ -9,7 +9,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from contract.clock import SystemClock
 from server.jobs import JobState
-from server.rest import describing
+from server.rest import describing, launching
 from server.rest.access import Reader, ServicesOf, find_run
 from server.rest.runs import READ_ONE, RunName
 from server.rest.services import Services
@@ -58,8 +58,9 @@ def _news(services: Services, name: str, cursor: int) -> tuple[str, bool, list[R
     run, job = services.store.run(name), services.jobs.of(name)
     played = job is not None and job.state is JobState.LEASED
     waits = job is not None and job.state in (JobState.QUEUED, JobState.AWAITING_APPROVAL) and run.state is RunState.RUNNING
-    over = not played and not waits
+    hosted = job is None and launching.waits_for_devices(run) and run.state is RunState.RUNNING
+    over = not (played or waits or hosted)
     rounds = [row for row in services.store.rounds(name, start=cursor) if row.outcome_entry is not None]
-    if rounds and not over and _FLEET_FACT not in rounds[-1].facts:
+    if rounds and played and _FLEET_FACT not in rounds[-1].facts:
         rounds.pop()  # what the fleet saw of the newest round comes a moment after its outcome
     return describing.run_body(run, job).model_dump_json(), over, rounds

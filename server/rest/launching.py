@@ -72,9 +72,12 @@ def resume(services: Services, run: Run) -> Run:
     """Queues a paused or failed run again.
 
     Raises:
-      TuttiError: RUN_STATE if it runs, is over, waits for an approval, or was not started over REST.
+      TuttiError: RUN_STATE if it runs, is over, waits for an approval, or `tutti run` plays it.
     """
     job = services.jobs.of(run.id)
+    if job is None and waits_for_devices(run) and run.state is RunState.PAUSED:
+        services.store.set_run_state(run.id, RunState.RUNNING)
+        return run
     if job is None or run.state in OVER:
         why = "is over" if job is not None else "was not launched over REST: use `tutti runs resume`"
         raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} {why}")
@@ -86,6 +89,11 @@ def resume(services: Services, run: Run) -> Run:
         services.jobs.requeue(run.id)
     services.store.set_run_state(run.id, RunState.RUNNING)
     return run
+
+
+def waits_for_devices(run: Run) -> bool:
+    """Whether devices play this run over gRPC, so that no runner has to."""
+    return run.settings.get("transport") == "devices"
 
 
 def cancel(services: Services, run: Run) -> Run:

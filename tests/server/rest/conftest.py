@@ -64,11 +64,11 @@ class Api:
         self.folder: Path = options.pop("folder", None) or Path(location)
         self.store = Store.open(location)
         self.tokens = Tokens(self.store.transactions)
-        keys = KeyDirectory(self.folder / "keys")
+        self.keys = KeyDirectory(self.folder / "keys")
         self.app = create_app(
             self.store,
             signer=LedgerKey(self.folder, store=location).signer(),
-            launcher=SimulatedRuns(self.store, keys),
+            launcher=SimulatedRuns(self.store, self.keys),
             **options,
         )
         self.client = TestClient(self.app, raise_server_exceptions=False)

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from contract import task
 from contract.errors import ErrorCode, TuttiError
 from server.jobs import LEASE_S, Jobs, JobState
 from server.rest import create_app
 from server.store.signing import LedgerKey
 from server.store.values import RunState
 from server.tokens import Scope
+from tutti import device_runs
 from tutti.runner import Runner
 
 Api = Any
@@ -42,6 +44,17 @@ def test_the_same_idempotency_key_launches_one_run(played: Api, small: Task) -> 
     assert len({answer.headers["location"] for answer in answers}) == 1
     other = _launch(played, small("other"), **{"Idempotency-Key": "k1"})
     assert (other.status_code, other.json()["code"]) == (409, "conflict")
+
+
+def test_requests_for_one_task_at_the_same_time_get_runs_of_their_own(played: Api, small: Task) -> None:
+    answers: list[Any] = []
+    threads = [threading.Thread(target=lambda: answers.append(_launch(played, small("crowd")))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [answer.status_code for answer in answers] == [201] * 4
+    assert len({answer.json()["run"] for answer in answers}) == 4
 
 
 def test_a_refused_request_leaves_its_idempotency_key_free(played: Api, small: Task) -> None:
@@ -78,6 +91,14 @@ def test_a_paused_run_goes_on_where_it_was(played: Api, small: Task) -> None:
     assert played.client.post(f"/v1/runs/{run}:resume").json()["code"] == "run-state"
     Runner(played.location).run(until_idle=True)
     assert played.client.get(f"/v1/runs/{run}").json()["rounds"] == 3
+
+
+def test_a_run_that_devices_play_goes_on_without_a_runner(played: Api, small: Task) -> None:
+    run = device_runs.register(played.store, played.keys, task.parse_mapping(small("devices"))).id
+    assert played.client.post(f"/v1/runs/{run}:pause").json()["state"] == "paused"
+    assert played.client.post(f"/v1/runs/{run}:resume").json()["state"] == "running"
+    assert played.client.post(f"/v1/runs/{run}:resume").json()["code"] == "run-state"
+    assert played.client.post(f"/v1/runs/{run}:cancel").json()["state"] == "cancelled"
 
 
 def test_a_cancelled_run_is_over(played: Api, small: Task) -> None:
