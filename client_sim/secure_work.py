@@ -11,13 +11,13 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from client_sim.encoding import DistributedEncoder, encoder_of
+from client_sim.encoding import DistributedEncoder, Encoder, encoder_of
 from client_sim.executor import Job
 from client_sim.local_work import LocalWork
 from contract import plan as plans
 from contract.entropy import Entropy, system_entropy
 from privacy.keystream import Keystream
-from secagg import Client, Context, DeviceAuthority, Floors
+from secagg import Client, Context, DeviceAuthority, Floors, Parameters, thresholds
 from secagg.messages import DeviceMessage, ForwardedShares, ServerMessage
 from secagg.parameter_json import context_of
 from secagg.reasons import Abort
@@ -89,18 +89,39 @@ def secure_context(plan: bytes) -> Context:
     """The context that a device derives from the plan it was sent; it signs the digest of every byte of it.
 
     Raises:
-      ValueError: for a plan without secure aggregation.
+      ValueError: for a plan without secure aggregation, or one that would unmask a sum of fewer devices than its noise is made for.
     """
     decoded = plans.decode(plan)
     facts = decoded.encoding.get("secagg")
     if not isinstance(facts, dict):
         raise ValueError("this plan has no secure aggregation")
-    return context_of(
+    context = context_of(
         cast(dict[str, Any], facts),
         round_id=f"{decoded.run}/{decoded.round_index}",
         model_digest=decoded.model_digest,
         config_digest=hashlib.sha256(plan).hexdigest(),
     )
+    fault = _noise_fault(encoder_of(decoded), context.parameters)
+    if fault is not None:
+        raise ValueError(fault)
+    return context
+
+
+def _noise_fault(encoder: Encoder, parameters: Parameters) -> str | None:
+    """Why the sum's noise would fall short, or None: the plan states its fewest survivors twice, and they must agree.
+
+    The encoder's numbers size a device's noise, those of secure aggregation decide which sums are unmasked. A server that says many
+    in the one place and few in the other would unmask sums with a fraction of the noise.
+    """
+    if not isinstance(encoder, DistributedEncoder):
+        return "only a distributed encoding may be summed securely"
+    survivors = parameters.minimum_survivors
+    honest = survivors - thresholds.count(parameters.corrupt_fraction, parameters.roster_size)
+    for name, chosen in encoder.vectors:
+        if survivors < chosen.minimum_survivors or honest < chosen.minimum_survivors - chosen.corrupt:
+            made_for = f"{chosen.minimum_survivors} survivors of whom {chosen.corrupt} are corrupt"
+            return f"the noise of {name} is made for {made_for}; {survivors} with {honest} honest ones would be unmasked"
+    return None
 
 
 def key_entropy(noise_seed: bytes | None, round_index: int, device: int) -> Entropy:

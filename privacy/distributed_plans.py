@@ -60,7 +60,7 @@ def plan(
     """
     survivors = devices if minimum_survivors is None else minimum_survivors
     _check(mechanism, clip_norm, noise_multiplier, devices, survivors, corrupt_fraction, bits)
-    corrupt = math.floor(corrupt_fraction * devices)
+    corrupt = math.floor(corrupt_fraction * devices + 1e-9)  # the binary form of 0.29 must not make 28 of 29 devices in 100
     if survivors <= corrupt:
         raise ValueError(f"minimum_survivors must exceed the {corrupt} corrupt devices, not be {survivors}")
     spread = rotation.plan(dimension, largest_block=largest_block)
