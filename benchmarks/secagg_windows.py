@@ -119,7 +119,7 @@ def compare(rounds: int, seed: int, *, n: int = 100, drop_fraction: float = 0.1,
     """Both policies on one world."""
     world = make_world(rounds, n, drop_fraction, seed, tide=tide)
     fixed, windows = best_fixed(world)
-    start = AdaptiveWindows(first_s=tuple(30 * TYPICAL_S), longest_s=LONGEST_S, rest_s=REST_S)
+    start = AdaptiveWindows(first_s=tuple(10 * TYPICAL_S), longest_s=LONGEST_S, rest_s=REST_S)
     adaptive = play_adaptive(world, start)
     return {
         "work": f"rounds an hour, {n} devices, {drop_fraction:g} may leave, tide x{tide:g}, seed {seed}",
@@ -134,7 +134,7 @@ def compare(rounds: int, seed: int, *, n: int = 100, drop_fraction: float = 0.1,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=400)
+    parser.add_argument("--rounds", type=int, default=160)
     arguments = parser.parse_args()
     rows = [compare(arguments.rounds, seed, tide=tide) for tide in (1.0, 3.0) for seed in (1, 2)]
     print(json.dumps(rows, indent=1))
