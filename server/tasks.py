@@ -150,6 +150,8 @@ def _central_plan(spec: TaskSpec, dimension: int) -> central.CentralPlan:
         max_participations=cohort.max_participations,
         restart_every=privacy.restart_every,
         honaker=privacy.honaker,
+        bands=privacy.bands,
+        buffers=privacy.buffers,
     )
 
 
@@ -218,9 +220,37 @@ def _privacy_problems(spec: TaskSpec) -> list[Problem]:
         )
     if privacy.restart_every is not None and privacy.mechanism != "tree":
         found.append(Problem("privacy.restart_every", f"{privacy.mechanism} does not restart", "Remove it, or use tree."))
-    if privacy.sampling == "poisson" and privacy.mechanism != "gaussian":
+    return found + _passed_over(spec)
+
+
+def _passed_over(spec: TaskSpec) -> list[Problem]:
+    """What the form allows and no run would do: a promise must not rest on a key that nobody reads."""
+    privacy, separation, found = spec.privacy, spec.cohort.minimum_separation, list[Problem]()
+    if privacy.sampling == "poisson":
         found.append(
-            Problem("privacy.sampling", f"{privacy.mechanism} gains nothing from sampling", "Remove it, or use gaussian.")
+            Problem(
+                "privacy.sampling",
+                "cohorts are made of the devices that come, which is no Poisson sampling, so nothing is amplified",
+                "Remove it; `tutti account gaussian --sampling-rate` prices such a sampling.",
+            )
+        )
+    if privacy.adaptive_clip is not None:
+        found.append(Problem("privacy.adaptive_clip", "no run moves its clip norm", "Remove it, and fix clip_norm."))
+    if privacy.bands is not None and privacy.mechanism != "banded":
+        found.append(Problem("privacy.bands", f"{privacy.mechanism} has no bands", "Remove it, or use banded."))
+    elif privacy.bands is not None and privacy.bands > separation + 1:
+        fault = f"{privacy.bands} bands overlap where {separation} rounds lie between two participations"
+        found.append(Problem("privacy.bands", fault, f"Use at most {separation + 1}, or raise cohort.minimum_separation."))
+    if privacy.buffers is not None and privacy.mechanism != "blt":
+        found.append(Problem("privacy.buffers", f"{privacy.mechanism} has no buffers", "Remove it, or use blt."))
+    group = spec.aggregation.group_size
+    if group is not None and group < spec.cohort.report_goal:
+        found.append(
+            Problem(
+                "aggregation.group_size",
+                f"a cohort of {spec.cohort.report_goal} is not split into groups of {group}",
+                "Remove it, or lower cohort.report_goal.",
+            )
         )
     return found
 

@@ -1,7 +1,7 @@
 """Distributed DP in process: the real protocol gives the plain sum of the same encoded updates, and the charge comes first."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +91,19 @@ class DeadWorker:
         }
 
 
+def losing(begin: Callable[[Job, bytes], SecureCohort], device: int) -> Callable[[Job, bytes], DeadWorker]:
+    """`begin_secure`, of whose clients one dies."""
+
+    def begun(job: Job, authority_seed: bytes) -> DeadWorker:
+        return DeadWorker(begin(job, authority_seed), device)
+
+    return begun
+
+
 def test_only_inputs_that_are_in_the_sum_count_as_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     devices = np.arange(20, dtype=np.int64) * 7
     job, executor, _ = job_of(TASK, devices)
-    begin = executor.begin_secure
-    monkeypatch.setattr(executor, "begin_secure", lambda job, seed: DeadWorker(begin(job, seed), 14))
+    monkeypatch.setattr(executor, "begin_secure", losing(executor.begin_secure, 14))
     secure = ProtocolSum(executor, entropy=lambda n: bytes(range(n)), seed=1, lost_after_input=0.0)
     sealed = secure.run(job, survivors=devices, leaves={})
     assert sealed.count == 19
@@ -106,10 +114,9 @@ def test_a_round_is_charged_for_the_inputs_that_are_in_its_sum(tmp_path: Path, m
     run = ProtocolSum.run
 
     def with_a_dead_worker(self: ProtocolSum, job: Job, **rest: Any) -> SealedContribution:
-        begin = self._executor.begin_secure
-        lost = int(rest["survivors"][0])
+        executor = self._executor  # pyright: ignore[reportPrivateUsage] - the test breaks what it is made of
         with monkeypatch.context() as patched:
-            patched.setattr(self._executor, "begin_secure", lambda job, seed: DeadWorker(begin(job, seed), lost))
+            patched.setattr(executor, "begin_secure", losing(executor.begin_secure, int(rest["survivors"][0])))
             return run(self, job, **rest)
 
     monkeypatch.setattr(ProtocolSum, "run", with_a_dead_worker)

@@ -1,0 +1,49 @@
+"""A task is refused where a run would not do what it says."""
+
+from typing import Any
+
+import pytest
+
+from contract import task
+from contract.task import TaskSpec
+from server import tasks
+from server.mechanisms import CentralMechanism
+
+TASK: dict[str, Any] = {
+    "population": "test",
+    "model": {"name": "mlp"},
+    "cohort": {"report_goal": 20, "minimum_separation": 7},
+    "privacy": {"mechanism": "gaussian", "clip_norm": 0.5, "noise_multiplier": 1.0, "delta": 1e-5},
+    "rounds": 8,
+}
+
+
+def changed(section: str, **values: Any) -> TaskSpec:
+    """The task with other values in a section."""
+    return task.parse_mapping({**TASK, section: {**TASK.get(section, {}), **values}})
+
+
+@pytest.mark.parametrize(
+    ("key", "spec"),
+    [
+        ("privacy.sampling", changed("privacy", sampling="poisson")),
+        ("privacy.adaptive_clip", changed("privacy", adaptive_clip={})),
+        ("privacy.bands", changed("privacy", bands=2)),
+        ("privacy.bands", changed("privacy", mechanism="banded", bands=9)),
+        ("privacy.buffers", changed("privacy", buffers=2)),
+        (
+            "aggregation.group_size",
+            task.replace(
+                changed("privacy", mechanism="ddg"), aggregation={"secure": True, "minimum_survivors": 16, "group_size": 10}
+            ),
+        ),
+    ],
+)
+def test_what_a_run_would_pass_over_is_refused(key: str, spec: TaskSpec) -> None:
+    assert [problem.path for problem in tasks.problems(spec)] == [key]
+
+
+def test_bands_of_the_task_are_the_strategys() -> None:
+    prepared = tasks.prepare(changed("privacy", mechanism="banded", bands=2))
+    assert isinstance(prepared.mechanism, CentralMechanism)
+    assert prepared.mechanism.event(8)["bands"] == 2
