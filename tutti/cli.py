@@ -8,7 +8,23 @@ from rich.console import Console
 from contract.errors import ErrorCode, Problem, TuttiError
 from contract.task import TaskFormError
 from tutti import account
-from tutti.commands import audit, cost, db, devices, inspect, ledger, models, plots, report, run, serve, setup, tasks, token
+from tutti.commands import (
+    audit,
+    cost,
+    db,
+    devices,
+    inspect,
+    ledger,
+    models,
+    plots,
+    report,
+    run,
+    serve,
+    setup,
+    tasks,
+    token,
+    tune,
+)
 
 app = typer.Typer(
     name="tutti",
@@ -17,7 +33,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (run, serve, devices, inspect, audit, models, plots, tasks, setup, report, cost, db, ledger, account, token):
+for commands in (
+    run,
+    serve,
+    devices,
+    inspect,
+    audit,
+    models,
+    plots,
+    tasks,
+    setup,
+    report,
+    cost,
+    db,
+    ledger,
+    account,
+    token,
+    tune,
+):
     commands.register(app)
 
 
