@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from contract import canonical
 from secagg.hashing import tagged_hash
-from secagg.parameters import Parameters
+from secagg.parameters import LARGEST_NUMBER, Parameters
 
 PROTOCOL = "tutti-secagg-1"
 
@@ -22,8 +22,11 @@ class Context:
       model_digest: of the model that the devices train.
       config_digest: of everything else that decides what is computed: plan, clipping, noise.
       ledger_checkpoint: the ledger's head that the server shows at the start.
-      epoch: of the certificates.
+      epoch: of the certificates, in [0, 2^53).
       parameters: of the aggregation.
+
+    Raises:
+      ValueError: for an epoch out of range or text that is no Unicode, of which there is no digest.
     """
 
     round_id: str
@@ -32,6 +35,12 @@ class Context:
     ledger_checkpoint: str
     epoch: int
     parameters: Parameters
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.epoch <= LARGEST_NUMBER:
+            raise ValueError(f"epoch must lie in [0, 2^53), not {self.epoch}")
+        for text in (self.round_id, self.model_digest, self.config_digest, self.ledger_checkpoint):
+            text.encode()  # half of a surrogate pair, as JSON can carry it, is a ValueError here and not at the digest
 
     def digest(self) -> bytes:
         """ctx0, 32 bytes."""

@@ -31,19 +31,19 @@ def from_json(body: Any) -> Parameters:
         vectors = tuple(
             Vector(
                 name=vector["name"],
-                length=vector["length"],
-                lane_bits=vector["lane_bits"],
+                length=_whole(vector["length"]),
+                lane_bits=_whole(vector["lane_bits"]),
                 kind=VectorKind(vector["kind"]),
-                largest=vector["largest"],
+                largest=_whole(vector["largest"]),
             )
             for vector in body["vectors"]
         )
         return Parameters(
-            roster_size=body["roster_size"],
-            minimum_roster=body["minimum_roster"],
-            minimum_survivors=body["minimum_survivors"],
-            degree=body["degree"],
-            threshold=body["threshold"],
+            roster_size=_whole(body["roster_size"]),
+            minimum_roster=_whole(body["minimum_roster"]),
+            minimum_survivors=_whole(body["minimum_survivors"]),
+            degree=_whole(body["degree"]),
+            threshold=_whole(body["threshold"]),
             corrupt_fraction=float(body["corrupt_fraction"]),
             drop_fraction=float(body["drop_fraction"]),
             vectors=vectors,
@@ -64,7 +64,7 @@ def context_of(facts: Mapping[str, Any], *, round_id: str, model_digest: str, co
       ValueError: for facts that make no context.
     """
     try:
-        checkpoint, epoch = str(facts["ledger_checkpoint"]), int(facts["epoch"])
+        checkpoint, epoch = str(facts["ledger_checkpoint"]), _whole(facts["epoch"])
         parameters = from_json(facts["parameters"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"no context of secure aggregation: {error}") from None
@@ -76,3 +76,10 @@ def context_of(facts: Mapping[str, Any], *, round_id: str, model_digest: str, co
         epoch=epoch,
         parameters=parameters,
     )
+
+
+def _whole(value: Any) -> int:
+    """Integers only: 4.5 would pass every comparison that a threshold has to pass."""
+    if type(value) is not int:
+        raise ValueError(f"an integer is expected, not {value!r}")
+    return value

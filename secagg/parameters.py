@@ -9,6 +9,8 @@ from secagg.thresholds import Topology
 WORD_BITS = 64
 SMALLEST_ROSTER = 3
 LARGEST_ROSTER = 1 << 16
+LARGEST_NUMBER = (1 << 53) - 1
+"""Of any integer of a context: the largest that canonical JSON, and so a digest, can carry (RFC 8785, section 3.2.2.3)."""
 _LARGEST_CORRUPT = 1 / 3
 
 
@@ -45,14 +47,14 @@ class Vector:
     largest: int
 
     def __post_init__(self) -> None:
-        if not self.name:
+        if not self.name.encode():
             raise ValueError("a vector needs a name")
-        if self.length < 1:
-            raise ValueError(f"vector {self.name}: length must be at least 1, not {self.length}")
+        if not 1 <= self.length <= LARGEST_NUMBER:
+            raise ValueError(f"vector {self.name}: length must lie in [1, 2^53), not {self.length}")
         if not 8 <= self.lane_bits <= 32:
             raise ValueError(f"vector {self.name}: lane_bits must lie in [8, 32], not {self.lane_bits}")
-        if not 1 <= self.largest < 1 << 62:
-            raise ValueError(f"vector {self.name}: largest must lie in [1, 2^62), not {self.largest}")
+        if not 1 <= self.largest <= LARGEST_NUMBER:
+            raise ValueError(f"vector {self.name}: largest must lie in [1, 2^53), not {self.largest}")
 
     @property
     def lanes(self) -> int:

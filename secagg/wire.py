@@ -139,16 +139,16 @@ def read_context(raw: bytes) -> Context | None:
                 for v in asked.vectors
             ),
         )
+        return Context(
+            round_id=read.round_id,
+            model_digest=read.model_digest,
+            config_digest=read.config_digest,
+            ledger_checkpoint=read.ledger_checkpoint,
+            epoch=read.epoch,
+            parameters=parameters,
+        )
     except ValueError:
         return None
-    return Context(
-        round_id=read.round_id,
-        model_digest=read.model_digest,
-        config_digest=read.config_digest,
-        ledger_checkpoint=read.ledger_checkpoint,
-        epoch=read.epoch,
-        parameters=parameters,
-    )
 
 
 def _parse(into: _Proto, raw: bytes) -> _Proto | None:

@@ -1,7 +1,7 @@
 """One device's round, from its keys to its shares: the order of the phases, and what a message out of order does."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ State: TypeAlias = Advertised | Shared | Masked | Checked | Released
 
 
 class Client:
-    """A device in one round. It is made anew for every round and cannot be saved: a restarted device leaves the round.
+    """A device in one round. It is made anew for every round and cannot be saved or copied: a restarted device leaves the round.
 
     Every answer is given once. The same message again, byte for byte, gets the same answer again, so that a broken connection
     can resume; other contents for a phase that is over end the round, and shares are never released twice.
@@ -66,6 +66,10 @@ class Client:
         self._inputs = inputs
         self._state: State | Abort | None = None
         self._answered: ServerMessage | None = None
+
+    def __reduce__(self) -> NoReturn:
+        """No copy and no pickle: a second one could mask another input, or with other neighbours, under the same masks."""
+        raise TypeError("a client cannot be copied or saved: a restarted device leaves the round")
 
     @property
     def state(self) -> State | Abort | None:
