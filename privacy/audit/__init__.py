@@ -2,7 +2,7 @@
 
 from privacy.audit.comparison import Ratio, median_rank_ratio, permutation_p_value, spearman, trend_p_value
 from privacy.audit.exposure import Exposure, exposures, null_p_value, ranks
-from privacy.audit.one_run import LowerBound, attack, coins, epsilon_below
+from privacy.audit.one_run import LowerBound, attack, coins, comparison_delta, epsilon_below
 from privacy.audit.random_updates import Estimate, estimate
 from privacy.audit.verdict import Certainty, Claim, Finding, Judgement, Scope, Verdict, claim, judge, level_of_each, overall
 
@@ -20,6 +20,7 @@ __all__ = [
     "attack",
     "claim",
     "coins",
+    "comparison_delta",
     "epsilon_below",
     "estimate",
     "exposures",

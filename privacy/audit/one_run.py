@@ -79,6 +79,19 @@ def epsilon_below(*, canaries: int, guesses: int, correct: int, delta: float, le
     return float(found)
 
 
+def comparison_delta(canaries: int, *, level: float, at_most: float) -> float:
+    """A delta at which to compare: `at_most`, or the power of ten below it that leaves the bound its power.
+
+    The theorem adds up to 2 m delta to every p value. At a delta of 1e-5 and a level of 1e-5 that alone is too much for a hundred
+    canaries, however well they are told apart; and the ledger prices its events at any delta.
+
+    >>> comparison_delta(400, level=5e-5, at_most=1e-5), comparison_delta(400, level=5e-5, at_most=1e-10)
+    (1e-09, 1e-10)
+    """
+    kept = level / len(GUESSED_SHARES) / (4 * canaries)
+    return min(at_most, 10.0 ** math.floor(math.log10(kept)))
+
+
 def attack(scores: Floats, included: NDArray[np.bool_], *, delta: float, level: float) -> LowerBound:
     """The best of the hypotheses `GUESSED_SHARES`, each tested at its share of `level`.
 

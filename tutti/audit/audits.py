@@ -21,7 +21,7 @@ from contract import canonical
 from contract.clock import SystemClock
 from contract.errors import ErrorCode, TuttiError
 from contract.task import TaskSpec
-from privacy.audit import Judgement, Verdict, claim, judge, level_of_each, overall
+from privacy.audit import Judgement, Verdict, claim, comparison_delta, judge, level_of_each, overall
 from privacy.audit.verdict import FAMILY_LEVEL
 from server import tasks
 from server.store import blobs
@@ -200,7 +200,8 @@ def _result(
 
 
 def _coins(spec: AuditSpec, arm: Arm, made: canary_files.Canaries, scores: Scores, level: float) -> Judgement:
-    delta, devices = arm.delta or measures.DEFAULT_DELTA, spec.canaries.coin_devices
+    delta = comparison_delta(len(made.coins), level=level, at_most=arm.delta or measures.DEFAULT_DELTA)
+    devices = spec.canaries.coin_devices
     bound = measures.coin_bound(made, np.zeros_like(scores.coins), scores.coins, delta=delta, level=level)
     finding = measures.bound_finding(f"{arm.name}: one run", bound, released="final model", devices=devices)
     return judge([claim(arm.event, finding.scope)], [finding])[0]

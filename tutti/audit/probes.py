@@ -126,7 +126,7 @@ def shares(
     steps = np.diff(np.stack([np.asarray(model, np.float64) for model in models]), axis=0)
     directions = np.concatenate([sent, unsent]).astype(np.float64)
     gram = directions @ directions.T + (ridge + 1e-6) * np.eye(len(directions))
-    found = np.linalg.solve(gram, directions @ steps.T)
+    found = np.asarray(np.linalg.solve(gram, directions @ steps.T), np.float64)
     return found[: len(sent)], found[len(sent) :]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from client_sim.records import ParticipationRecords
 from contract.task import TaskSpec
-from privacy.audit import Finding, Judgement, attack, claim, judge
+from privacy.audit import Finding, Judgement, attack, claim, comparison_delta, judge
 from server import tasks
 from tutti import stores
 from tutti.audit import arms, measures
@@ -39,14 +39,15 @@ class Probed:
 
     @property
     def delta(self) -> float:
-        """At which everything is compared."""
+        """The task's own: estimates are compared at it, bounds at it or below."""
         return self.arm.delta or measures.DEFAULT_DELTA
 
     def judgements(self, level: float) -> list[Judgement]:
         """Bounds and estimates beside what the probes' own run was charged."""
         findings: list[Finding] = []
+        delta = comparison_delta(len(self.included), level=level, at_most=self.delta)
         for released in RELEASED:
-            bound = attack(self.sent[released], self.included, delta=self.delta, level=level)
+            bound = attack(self.sent[released], self.included, delta=delta, level=level)
             name = f"{self.arm.name}: probes, {released}"
             findings.append(measures.bound_finding(name, bound, released=released, devices=1))
             findings.append(self._estimate(released)[0])

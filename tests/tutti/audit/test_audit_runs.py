@@ -57,7 +57,7 @@ def test_an_audit_measures_every_arm_and_leaves_its_files(finished: tuple[dict[s
         assert len(row["grid"]["canaries"]) == 8
         assert row["coins"]["devices"] == 1
     assert result["arms"][0]["coins"]["claimed"] is None
-    assert result["arms"][1]["coins"]["claimed"] == pytest.approx(result["arms"][1]["privacy"]["epsilon"])
+    assert result["arms"][1]["coins"]["claimed"] > result["arms"][1]["privacy"]["epsilon"]  # at a smaller delta
     assert all(Path(path).stat().st_size > 100 for path in result["files"].values())
     page = Path(result["files"]["page"]).read_text()
     assert page.count("<svg") == len([path for path in result["files"].values() if path.endswith(".svg")])
@@ -116,7 +116,7 @@ def test_an_interrupted_arm_is_taken_up_and_not_begun_anew(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_server_that_adds_no_noise_fails_by_its_probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four rounds at z 8 claim epsilon 0.93; some 116 right guesses of 120 prove 2 at this level, or the test's power is wrong."""
+    """Four rounds at z 16 claim epsilon 0.6; a hundred right guesses of a hundred prove 2 at this level."""
     monkeypatch.setattr(
         CentralPlan, "stream", lambda self, key, first_leaf=0: NoNoise(dimension=self.grid.dimension, leaf=first_leaf)
     )
@@ -124,15 +124,15 @@ def test_a_server_that_adds_no_noise_fails_by_its_probes(tmp_path: Path, monkeyp
     spec = audit.parse_mapping(
         {
             "name": "broken",
-            "task": {**quiet, "privacy": {**TASK["privacy"], "noise_multiplier": 8.0}},
-            "treatments": [{"name": "z8"}],
-            "probes": {"canaries": 300, "dimension": 2048, "rounds": 4},
+            "task": {**quiet, "privacy": {**TASK["privacy"], "noise_multiplier": 16.0}},
+            "treatments": [{"name": "z16"}],
+            "probes": {"canaries": 300, "dimension": 8192, "rounds": 4},
         }
     )
     probed = probing.probe(
         spec,
         spec.arm(spec.treatments[0]),
-        "z8",
+        "z16",
         store=str(tmp_path),
         directory=tmp_path / "probes",
         workers=0,
@@ -140,7 +140,7 @@ def test_a_server_that_adds_no_noise_fails_by_its_probes(tmp_path: Path, monkeyp
     )
     judged = [one for one in probed.judgements(5e-5) if one.finding.certainty is Certainty.BOUND]
     assert overall(judged) is Verdict.FAILED
-    assert all(one.claimed == pytest.approx(0.93, abs=0.02) for one in judged)
+    assert all(0.4 < one.claimed < 1.0 < one.finding.epsilon for one in judged if one.finding.epsilon is not None)
 
 
 def test_a_failed_audit_ends_with_its_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
