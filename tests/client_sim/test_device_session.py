@@ -20,10 +20,13 @@ from client_sim.session_states import (
     Facts,
     Fetch,
     Interrupted,
+    Outcome,
     ReadRecord,
     RecordRead,
     Refund,
     Seal,
+    SecureEnded,
+    Securing,
     Send,
     SendChunks,
     State,
@@ -276,9 +279,13 @@ class TestEgress:
         outputs = (plan.Output(name="delta", length=length, aggregated=True),)
 
         def assigned(chosen: DistributedPlan) -> TaskAssignment:
-            return assignment_of(3, encoding=chosen.to_json(), outputs=outputs)
+            vectors = [{"name": "delta", "plan": chosen.to_json()}]
+            encoding = {"kind": "distributed-vectors", "vectors": vectors, "metric_names": [], "secagg": {}}
+            return replace(assignment_of(3, encoding=encoding, outputs=outputs), secure=True)
 
         assert not isinstance(self.check(assigned(honest)), Refusal)
+        in_the_clear = replace(assigned(honest), secure=False)
+        assert self.check(in_the_clear) is Refusal.NOT_AGGREGATED
         assert self.check(assigned(honest), DevicePolicy(least_noise_multiplier=2.5)) is Refusal.BELOW_OWN_FLOOR
         for cheat in (
             {"local_sigma": 0.99 * honest.local_sigma},
@@ -348,15 +355,16 @@ def every_state() -> dict[str, State]:
         for length in range(len(path) + 1):
             state, _ = play(path[:length])
             found.setdefault(type(state).__name__, state)
+    found["Securing"] = Securing(Facts(policy=POLICY, shape="-v["), SPEC)
     return found
 
 
 EVENTS: list[Event] = [
     SPEC, Rejected(RejectReason.NO_TASK, RETRY), Wait(1.0), SMALL, ResourceChunk(0, MODEL), UploadProgress(0), Accepted(),
     Aborted(AbortReason.GOAL_REACHED, RETRY), Acknowledged(), RecordRead(eligible=True), Trained(b"ab"), TrainingFailed(), Written(),
-    Interrupted(), ConnectionLost(),
+    Interrupted(), ConnectionLost(), SecureEnded(Outcome(shape="-v[]+^", status=None)),
 ]  # fmt: skip
-LOCAL = (RecordRead, Trained, TrainingFailed, Written, ConnectionLost, Interrupted)
+LOCAL = (SecureEnded, RecordRead, Trained, TrainingFailed, Written, ConnectionLost, Interrupted)
 
 
 def test_the_table_names_every_state() -> None:
@@ -372,6 +380,7 @@ def test_every_event_in_every_state_is_taken_refused_or_the_servers_fault(name: 
     elif isinstance(event, LOCAL) or name in (
         "Ended",
         "ReadingRecord",
+        "Securing",
         "Training",
         "Charging",
         "Sealing",
