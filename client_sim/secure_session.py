@@ -58,7 +58,7 @@ _LATE = frozenset({AbortReason.GOAL_REACHED, AbortReason.DEADLINE_PASSED, AbortR
 
 @dataclass(slots=True)
 class _EndedEarly(Exception):
-    """The session is over before the unmasking; `refundable` while no byte of the last chunk has left."""
+    """The session is over before the unmasking; a participation is refundable while no byte of the masked input has left."""
 
     outcome: Outcome = field()
     aborted: bool = False
@@ -142,6 +142,10 @@ class SecureSession:
             if not isinstance(event, UploadProgress) or not 0 <= event.offset <= len(data):
                 raise self._over("*", ResultStatus.REMOTE_FAILED)
             offset = event.offset
+            if offset < len(data) and not self._sealed:
+                # Before the first chunk, not the last: the coordinates that a lying server has are those it could go on to unmask.
+                yield Seal(self._spec.run, self._spec.current_index)
+                self._sealed = True
             if offset < last:
                 sent = yield _chunks(session, data, offset, last)
                 if not isinstance(sent, UploadProgress):
@@ -149,9 +153,6 @@ class SecureSession:
                     continue
                 offset = last
             if offset < len(data):
-                if not self._sealed:
-                    yield Seal(self._spec.run, self._spec.current_index)
-                    self._sealed = True
                 sent = yield _chunks(session, data, offset, len(data))
                 if not isinstance(sent, UploadProgress):
                     self._check(sent)
