@@ -84,7 +84,7 @@ class SecureSession:
     ) -> None:
         self._spec, self._assignment, self._checked, self._parameters = spec, assignment, checked, parameters
         self._client, self.shape = client, shape
-        self._charged = self._sealed = False
+        self._charged = self._sealed = self._included = False
 
     def talk(self) -> Talk:
         """The session from here to its end."""
@@ -106,6 +106,7 @@ class SecureSession:
         self._charged = True
         self.shape += "+"
         survivors = yield from self._upload(masked)
+        self._included = True
         request = yield from self._exchange(SecureStep.CONSISTENCY_CHECK, self._answer(survivors))
         yield from self._unmask(self._answer(request))
 
@@ -124,12 +125,7 @@ class SecureSession:
 
     def _unmask(self, message: DeviceMessage) -> Generator[Action, Event, None]:
         raw = wire.write_device_message(message)
-        try:
-            event = yield from self._ask(lambda _: self._request(SecureStep.UNMASKING, raw))
-        except _EndedEarly as ended:
-            if ended.aborted and ended.outcome.aborted in _LATE:
-                return  # enough others had released theirs: the input is in the sum
-            raise
+        event = yield from self._ask(lambda _: self._request(SecureStep.UNMASKING, raw))
         if not isinstance(event, Accepted):
             raise self._over("*", ResultStatus.REMOTE_FAILED)
 
@@ -181,6 +177,8 @@ class SecureSession:
     def _check(self, event: Event) -> None:
         if isinstance(event, Aborted) and event.reason is not AbortReason.WRONG_OFFSET:
             sign, status = ("#", ResultStatus.CANCELED) if event.reason in _LATE else ("*", ResultStatus.REMOTE_FAILED)
+            if self._included and event.reason in (AbortReason.GOAL_REACHED, AbortReason.DEADLINE_PASSED):
+                sign, status = "^", ResultStatus.UPLOAD_COMPLETED  # others' shares were enough: the input is in the sum
             outcome = Outcome(shape=self.shape + sign, status=status, retry=event.retry, aborted=event.reason)
             raise _EndedEarly(outcome, aborted=True)
 
