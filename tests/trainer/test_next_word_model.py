@@ -58,6 +58,13 @@ def test_model_that_says_nothing_is_not_called_right() -> None:
     assert metrics["loss"] == pytest.approx(np.log(8), rel=1e-6)
 
 
+def test_model_that_diverged_is_not_called_right() -> None:
+    model = small()
+    metrics = evaluate(model, np.full(model.num_parameters, np.nan, np.float32), [model.featurize([{"text": "d c"}])])
+    assert metrics["top1"] == metrics["top3"] == 0
+    assert np.isnan(metrics["loss"])
+
+
 def test_training_learns_a_repeated_phrase_and_predicts_it() -> None:
     model = small()
     examples = model.featurize([{"text": "a b c d a b c d a b c d"}] * 30)

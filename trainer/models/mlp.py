@@ -65,5 +65,6 @@ def _loss(params: Params, batch: Batch, mask: Array) -> tuple[Array, Sums]:
     picked = jnp.take_along_axis(log_probabilities, batch["y"][:, None], axis=1)[:, 0]
     loss = -jnp.sum(picked * mask)
     targets = jnp.sum(mask)
-    correct = jnp.sum(mask * (jnp.argmax(logits, axis=1) == batch["y"]))
+    right = (jnp.argmax(logits, axis=1) == batch["y"]) & jnp.isfinite(picked)  # a model that diverged is never right
+    correct = jnp.sum(mask * right)
     return loss / jnp.maximum(targets, 1.0), {"loss": loss, "targets": targets, "accuracy": correct}

@@ -167,8 +167,8 @@ def _measure(params: Params, batch: Batch, mask: Array) -> Sums:
     picked = jnp.take_along_axis(logits, targets[:, None], axis=1)
     loss = jax.nn.logsumexp(logits, axis=1) - picked[:, 0]
     ids = jnp.arange(logits.shape[1])
-    before = (logits > picked) | ((logits == picked) & (ids < targets[:, None]))
-    rank = jnp.sum(before & (ids >= len(SPECIALS)), axis=1)
+    behind = (logits < picked) | ((logits == picked) & (ids >= targets[:, None]))  # nothing is behind a logit that is no number
+    rank = jnp.sum(~behind & (ids >= len(SPECIALS)), axis=1)
     return {
         "loss": jnp.sum(loss * weights),
         "top1": jnp.sum(weights * (rank < 1)),
