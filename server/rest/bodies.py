@@ -84,8 +84,8 @@ class LaunchBody(Incoming):
     """A task to run on simulated devices. A model or data set is a registered name, never a path or an import."""
 
     task: dict[str, JsonValue] = Field(examples=[EXAMPLE_TASK], description="As in a task file; see `GET /v1/tasks/schema`.")
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(None, description="Fixes the simulation; noise stays fresh.")
-    seed_noise: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(
+    seed: Annotated[int, Field(ge=0, lt=2**53)] | None = Field(None, description="Fixes the simulation; noise stays fresh.")
+    seed_noise: Annotated[int, Field(ge=0, lt=2**53)] | None = Field(
         None, description="Fixes the noise: the guarantee is void."
     )
     workers: Annotated[int, Field(ge=0, le=256)] | None = None

@@ -2,7 +2,7 @@
 
 from pathlib import PurePath
 
-from contract import task
+from contract import canonical, task
 from contract.errors import ErrorCode, Problem, TuttiError
 from contract.task import TaskFormError, TaskSpec
 from server.jobs import Job, JobState
@@ -40,6 +40,11 @@ def parse(services: Services, mapping: object) -> TaskSpec:
       TaskFormError: for a fault of form, a dotted path, or a file outside the server's data directory.
     """
     spec = task.parse_mapping(mapping)
+    try:
+        canonical.encode(canonical.plain(spec))
+    except ValueError as error:
+        # A number may be beyond what canonical JSON, and so an entry, can hold.
+        raise TaskFormError((Problem("$", str(error), "Give numbers below 2^53."),)) from None
     faults: list[Problem] = []
     if ":" in spec.model.name:
         faults.append(

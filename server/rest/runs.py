@@ -1,11 +1,12 @@
 """Routes of runs: lists, one run, its rounds and sessions, and what may be done to it."""
 
+import hashlib
+import json
 from collections import Counter
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Response
 
-from contract import canonical
 from contract.errors import ErrorCode
 from server.rest import bodies, cursors, describing, launching
 from server.rest.access import Officer, Operator, Reader, ServicesOf, check_population, find_run
@@ -90,7 +91,7 @@ def launch(
         run, job = launching.launch(services, principal, body)
         return Answer(201, describing.run_body(run, job).model_dump_json(), f"/v1/runs/{run.id}")
 
-    digest = canonical.digest(canonical.plain(body.model_dump(mode="json")))
+    digest = hashlib.sha256(json.dumps(body.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
     answer = services.answered.once(principal=principal.id, key=idempotency_key, digest=digest, act=act)
     response.headers["Location"] = answer.location or ""
     return bodies.RunBody.model_validate_json(answer.body)

@@ -71,6 +71,7 @@ def test_a_refused_request_leaves_its_idempotency_key_free(played: Api, small: T
         ({"data": {"source": "../data.gz"}}, "data.source"),
         ({"model": {"name": "text_selection", "init_from": "/etc/passwd"}}, "model.init_from"),
         ({"privacy": {"mechanism": "tree"}}, "privacy.clip_norm"),
+        ({"data": {"source": "synthetic", "devices": 60, "seed": 2**60}}, "$"),
     ],
 )
 def test_what_a_task_may_not_name_over_rest_is_refused_by_key(

@@ -14,7 +14,7 @@ from contract import task
 from contract.task import TaskSpec
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-EXAMPLES = 15
+EXAMPLES = 25
 checks.load_all_checks()
 CHECKS = [
     checks.CHECKS.get_one(name)
