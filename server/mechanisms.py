@@ -35,6 +35,10 @@ class Mechanism(Protocol):
         """Whether a charged round may be played again for the same sum (noise by counter) or uses up its leaf (noise on devices)."""
         ...
 
+    def event(self, leaves: int) -> dict[str, Json]:
+        """What `leaves` rounds cost at worst, as it stands in entries."""
+        ...
+
     def events(self, history: Sequence[int]) -> dict[str, dict[str, Json]]:
         """The claims after these leaves: `event`, and `colluding` where there is a second one, as they stand in entries."""
         ...

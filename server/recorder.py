@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from contract.errors import ErrorCode, TuttiError
 from contract.task import TaskSpec
-from privacy.ledger import entries
+from privacy import events
+from privacy.ledger import entries, forms
 from server.budgets import BudgetGuard
 from server.mechanisms import Mechanism
 from server.rounds.outcome import NextModel
@@ -15,9 +17,15 @@ from server.store.values import Round, Run, StoredModel
 
 
 class RoundRecorder:
-    """Writes the rounds of one run."""
+    """Writes the rounds of one run.
+
+    Raises:
+      TuttiError: RUN_STATE if `mechanism` is not the one that the run was registered with: noise so far and noise to come would be
+        of two mechanisms, and no event prices both.
+    """
 
     def __init__(self, store: Store, run: Run, mechanism: Mechanism) -> None:
+        _require_registered(store, run, mechanism)
         self._store, self._run, self._mechanism = store, run, mechanism
         self._budget = BudgetGuard(store.ledger, population=run.spec.population, run=run.id)
 
@@ -98,6 +106,17 @@ class RoundRecorder:
             leaf_used=leaf_used,
             facts={},
         )
+
+
+def _require_registered(store: Store, run: Run, mechanism: Mechanism) -> None:
+    for entry in store.ledger.entries(run=run.id, kind=entries.EntryKind.RUN_REGISTERED.value, limit=1):
+        planned = forms.read(entry.body)["planned"]
+        if events.from_json(planned) == events.from_json(mechanism.event(run.spec.rounds)):
+            return
+        raise TuttiError(
+            ErrorCode.RUN_STATE, f"run {run.id[:12]} was registered with another mechanism than it would go on with"
+        )
+    raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} is not on the record")
 
 
 def charged_without_outcome(history: Sequence[Round]) -> Round | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from contract import canonical
 from contract.entropy import Entropy, system_entropy
+from contract.errors import ErrorCode, TuttiError
 from contract.task import TaskSpec
 from privacy.ledger import entries
 from server.budgets import BudgetGuard
@@ -102,8 +103,15 @@ def register(
 
 
 def key_of(keys: KeyDirectory, run: Run) -> NoiseKey:
-    """The noise key of a run that goes on."""
-    return keys.read(run.id)
+    """The noise key of a run that goes on.
+
+    Raises:
+      TuttiError: RUN_STATE if it is gone, or is not the one that the run's noise was drawn from so far.
+    """
+    key = keys.read(run.id)
+    if key.id != run.noise_key_id:
+        raise TuttiError(ErrorCode.RUN_STATE, f"the key file of run {run.id[:12]} is of another run: it cannot go on")
+    return key
 
 
 def seeded(settings: RunSettings | Mapping[str, Any]) -> tuple[str, ...]:
