@@ -9,12 +9,13 @@ import pytest
 
 from contract import task
 from contract.errors import ErrorCode, TuttiError
+from server.faults import FaultPoint
 from server.jobs import LEASE_S, Jobs, JobState
 from server.rest import create_app
 from server.store.signing import LedgerKey
 from server.store.values import RunState
 from server.tokens import Scope
-from tutti import device_runs
+from tutti import device_runs, runs
 from tutti.runner import Runner
 
 Api = Any
@@ -287,6 +288,24 @@ def test_a_job_that_kills_its_runners_is_given_up(played: Api, small: Task) -> N
     with pytest.raises(TuttiError) as refusal:
         jobs.approve(run)
     assert refusal.value.code is ErrorCode.RUN_STATE
+
+
+def test_the_next_runner_resumes_what_a_killed_one_left(played: Api, small: Task) -> None:
+    run = _launch(played, small("orphan")).json()["run"]
+    long_ago = Jobs(played.store.transactions, now_s=lambda: 0.0)
+    assert long_ago.take("killed") is not None
+
+    def kill(point: FaultPoint, index: int) -> None:
+        if point is FaultPoint.AFTER_CHARGE and index == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runs.resume(run, store=played.location, workers=0, faults=kill)
+    assert played.store.run(run).next_leaf == 1
+    Runner(played.location).run(until_idle=True)
+    assert played.store.run(run).state is RunState.COMPLETED
+    told = played.client.get(f"/v1/runs/{run}").json()
+    assert (told["rounds"], told["job"]["state"]) == (3, "done")
 
 
 def test_two_runners_play_two_runs_at_once(played: Api, small: Task) -> None:
