@@ -18,7 +18,15 @@ from trainer import Model, ServerOptimizer, server_optimizer
 from trainer.models import registry
 from trainer.vocabulary import Vocabulary
 
-SELECTION_METRICS = ("examples", "targets", "accuracy/targets")
+SELECTION_ENTITIES = ("none", "address", "phone", "email", "url", "phone_several")
+SELECTION_METRICS = (
+    "examples",
+    "targets",
+    "exact/targets",
+    *(f"count_{entity}" for entity in SELECTION_ENTITIES),
+    *(f"exact_{entity}/count_{entity}" for entity in SELECTION_ENTITIES),
+)
+"""Number of examples, selection accuracy, and how often the span was right for each kind of entity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

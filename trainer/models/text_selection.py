@@ -218,7 +218,7 @@ def _by_entity(exact: Array, batch: Batch, mask: Array) -> Sums:
 
 
 def _summary(sums: Sums) -> dict[str, float]:
-    """Means over all taps; `exact_<entity>` over the taps of that entity, left out where there is none."""
+    """Means over all taps; `exact_<entity>` over the `count_<entity>` taps of that entity, both left out where there is none."""
     targets = max(float(sums["targets"]), 1.0)
     metrics = {
         "loss": float(sums["loss"]) / targets,
@@ -228,5 +228,6 @@ def _summary(sums: Sums) -> dict[str, float]:
     for name, value in sums.items():
         if name.startswith("count_") and float(value) > 0:
             entity = name.removeprefix("count_")
+            metrics[name] = float(value)
             metrics[f"exact_{entity}"] = float(sums[f"exact_{entity}"]) / float(value)
     return metrics

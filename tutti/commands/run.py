@@ -25,6 +25,9 @@ def run(
     data: Annotated[
         str | None, typer.Option(help="Gzipped JSON lines keyed by user, instead of the task's data.source.")
     ] = None,
+    init_from: Annotated[
+        str | None, typer.Option("--init-from", help="Public weights to start from (.npz), instead of the task's.")
+    ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Instead of the task's number of rounds.")] = None,
     transport: Annotated[
         str, typer.Option(help="`inprocess` (virtual time) or `grpc` (a real server and fleet over loopback).")
@@ -48,6 +51,8 @@ def run(
     spec = task.read(task_file)
     if rounds is not None:
         spec = task.replace(spec, rounds=rounds)
+    if init_from is not None:
+        spec = task.replace(spec, model={"init_from": init_from})
     with LiveRounds(spec, quiet=json_output) as live:
         result = runs.run(
             spec, data=data, transport=transport, seed=seed, seed_noise=seed_noise, workers=workers, store=store, progress=live
