@@ -207,6 +207,8 @@ class SecureSessionTable(SessionTable):
     def _open_upload(self, request: UploadRequest, now_s: float) -> Reply:
         if self._server is None or self._server.phase is not Phase.MASKED_INPUT:
             return self._aborted(AbortReason.FOREIGN_MESSAGE, now_s)
+        if self._slots.get(request.session_id, -1) not in self._answers[SecureStep.SHARE_KEYS]:
+            return self._aborted(AbortReason.FOREIGN_MESSAGE, now_s)  # it shared no keys, so it would only take up a buffer
         return super()._open_upload(request, now_s)
 
     def _wrong_length(self, num_bytes: int) -> bool:

@@ -1,0 +1,197 @@
+"""The session table of a secure task under devices and networks that misbehave: each costs its own contribution only."""
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client_sim.secure_work import secure_context
+from contract import task
+from contract.entropy import system_entropy
+from contract.ids import Digest, RunId, SessionId
+from contract.messages import (
+    Aborted,
+    AssignmentRequest,
+    EligibilityRequest,
+    EligibilitySpec,
+    Reply,
+    ResultStatus,
+    SecureAnswer,
+    SecureRequest,
+    SecureStep,
+    SubmitResult,
+    TaskAssignment,
+    TaskResult,
+    UploadChunk,
+    UploadProgress,
+    UploadRequest,
+)
+from secagg import Client, DeviceAuthority, Floors, Parameters, wire
+from server import registration, tasks
+from server.keys import KeyDirectory
+from server.orchestrator import Orchestrator
+from server.pace import PaceSteering
+from server.registration import RunSettings
+from server.secure_sessions import SecureSessionTable
+from server.store.store import Store
+
+GOAL, COHORT = 8, 12
+SPEC = task.parse_mapping(
+    {
+        "name": "secure-sessions",
+        "population": "phones",
+        "model": {"name": "mlp"},
+        "cohort": {"report_goal": GOAL, "over_selection": COHORT / GOAL, "minimum_reports": 7, "max_participations": 2},
+        "privacy": {"mechanism": "ddg", "clip_norm": 0.5, "noise_multiplier": 1.0, "delta": 1e-5},
+        "aggregation": {"secure": True, "bits": 16, "minimum_survivors": 6, "corrupt_fraction": 0.0, "drop_fraction": 0.15},
+        "rounds": 2,
+    }
+)
+
+
+class Bench:
+    """One secure run, and clients that are asked one by one."""
+
+    def __init__(self, folder: Path) -> None:
+        prepared = tasks.prepare(SPEC)
+        self.store, keys = Store.open(str(folder)), KeyDirectory(folder / "keys")
+        run = registration.register(
+            store=self.store,
+            keys=keys,
+            prepared=prepared,
+            settings=RunSettings(seed=1, noise_seed=2),
+            not_covered=[],
+            start=prepared.model.init(0),
+        )
+        self.orchestrator = Orchestrator(
+            store=self.store,
+            run=run,
+            mechanism=prepared.mechanism,
+            optimizer=prepared.optimizer,
+            key=keys.read(run.id),
+            pace=PaceSteering(devices=100, cohort=COHORT, round_s=60.0),
+        )
+        counter = itertools.count()
+        self.authority = DeviceAuthority(bytes(32))
+        self.table = SecureSessionTable(
+            rounds=self.orchestrator,
+            run=RunId(run.id),
+            spec=SPEC,
+            authority=self.authority.public,
+            entropy=lambda n: hashlib.shake_128(str(next(counter)).encode()).digest(n),
+        )
+        self.now_s = 0.0
+
+    def ask(self, request: Any) -> Reply:
+        return self.table.handle(request, self.now_s)
+
+    def cohort(self) -> dict[SessionId, TaskAssignment]:
+        names = list[SessionId]()
+        for _ in range(COHORT):
+            spec = self.ask(EligibilityRequest("phones", "1"))
+            assert isinstance(spec, EligibilitySpec), spec
+            names.append(spec.session_id)
+        for name in names:
+            self.ask(AssignmentRequest(name, eligible=True))
+        found = {name: self.ask(AssignmentRequest(name, eligible=True)) for name in names}
+        assert all(isinstance(one, TaskAssignment) for one in found.values())
+        return found  # type: ignore[return-value]
+
+    def client(self, assignment: TaskAssignment) -> Client:
+        context = secure_context(assignment.plan)
+        client = Client(
+            context=context,
+            authority=self.authority.public,
+            identity=self.authority.enrol(context.epoch, system_entropy),
+            floors=Floors(),
+            entropy=system_entropy,
+        )
+        client.set_input(ones(context.parameters))
+        return client
+
+    def say(self, assignment: TaskAssignment, step: SecureStep, message: Any) -> Reply:
+        raw = None if message is None else wire.write_device_message(message)
+        return self.ask(SecureRequest(assignment.session_id, assignment.authorization_token, step, raw))
+
+    def upload(self, assignment: TaskAssignment, message: Any) -> Reply:
+        data = wire.write_device_message(message)
+        opened = self.open(assignment, data)
+        if not isinstance(opened, UploadProgress):
+            return opened
+        self.ask(UploadChunk(assignment.session_id, 0, data, secure=True))
+        return self.ask(SubmitResult(assignment.session_id, secure=True))
+
+    def open(self, assignment: TaskAssignment, data: bytes) -> Reply:
+        sha256 = Digest(hashlib.sha256(data).hexdigest())
+        return self.ask(UploadRequest(assignment.session_id, assignment.authorization_token, len(data), sha256, secure=True))
+
+    def gives_up(self, session: SessionId) -> None:
+        self.ask(TaskResult(session, ResultStatus.CANCELED))
+
+
+def ones(parameters: Parameters) -> dict[str, Any]:
+    return {vector.name: np.ones(vector.length, np.int64) for vector in parameters.vectors}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.store.close()
+
+
+def answers(bench: Bench, members: dict[SessionId, TaskAssignment], step: SecureStep) -> dict[SessionId, Any]:
+    found = {name: bench.say(assignment, step, None) for name, assignment in members.items()}
+    return {name: wire.read_server_message(reply.message) for name, reply in found.items() if isinstance(reply, SecureAnswer)}
+
+
+def test_devices_left_out_of_the_roster_are_lost_once(bench: Bench) -> None:
+    cohort = bench.cohort()
+    clients = {name: bench.client(assignment) for name, assignment in cohort.items()}
+    for name, assignment in cohort.items():
+        bench.say(assignment, SecureStep.ADVERTISE_KEYS, clients[name].advertise_keys())
+    rosters = answers(bench, cohort, SecureStep.ADVERTISE_KEYS)
+    assert len(rosters) == GOAL
+    for name in cohort.keys() - rosters.keys():
+        bench.gives_up(name)
+    members = {name: cohort[name] for name in rosters}
+    for name, assignment in members.items():
+        bench.say(assignment, SecureStep.SHARE_KEYS, clients[name].handle(rosters[name]))
+    forwarded = answers(bench, members, SecureStep.SHARE_KEYS)
+    assert len(forwarded) == GOAL
+    replies = [bench.upload(members[name], clients[name].handle(forwarded[name])) for name in members]
+    assert not [reply for reply in replies if isinstance(reply, Aborted)]
+    survivors = answers(bench, members, SecureStep.MASKED_INPUT)
+    assert len(survivors) == GOAL
+    for name, assignment in members.items():
+        bench.say(assignment, SecureStep.CONSISTENCY_CHECK, clients[name].handle(survivors[name]))
+    requests = answers(bench, members, SecureStep.CONSISTENCY_CHECK)
+    for name, assignment in members.items():
+        bench.say(assignment, SecureStep.UNMASKING, clients[name].handle(requests[name]))
+    facts = bench.table.tick(bench.now_s)
+    assert facts is not None
+    assert (facts["state"], facts["reported"]) == ("committed", GOAL)
+
+
+def test_only_devices_that_shared_keys_take_up_upload_buffers(bench: Bench) -> None:
+    cohort = bench.cohort()
+    clients = {name: bench.client(assignment) for name, assignment in cohort.items()}
+    for name, assignment in cohort.items():
+        bench.say(assignment, SecureStep.ADVERTISE_KEYS, clients[name].advertise_keys())
+    rosters = answers(bench, cohort, SecureStep.ADVERTISE_KEYS)
+    silent, *members = rosters
+    for name in members:
+        bench.say(cohort[name], SecureStep.SHARE_KEYS, clients[name].handle(rosters[name]))
+    bench.now_s += SPEC.deadlines.reporting_s / 2
+    bench.table.tick(bench.now_s)
+    forwarded = answers(bench, {name: cohort[name] for name in members}, SecureStep.SHARE_KEYS)
+    masked: Any = clients[members[0]].handle(forwarded[members[0]])
+    data = wire.write_device_message(masked)
+    for name in cohort.keys() - set(members):
+        assert isinstance(bench.open(cohort[name], data), Aborted), name == silent
+    assert bench.table.uploads == 0
+    assert isinstance(bench.open(cohort[members[0]], data), UploadProgress)
