@@ -71,6 +71,26 @@ def median_rank_ratio(
     return Ratio(ratio=float(np.median(treatment) / np.median(control)), low=float(low), high=float(high), level=level)
 
 
+def drop_p_value(control: Floats, treatment: Floats, *, permutations: int = 10_000, seed: int = 0) -> float:
+    """Whether the same canaries are less exposed under a treatment: the mean drop against random signs of the drops, one-sided.
+
+    Args:
+      control, treatment: exposures of the same canaries in the same order, float64, shape (n,).
+
+    Guarantee:
+      If each canary's two exposures are exchangeable, P[p <= x] <= x for every x.
+
+    >>> drop_p_value(np.arange(12.0) + 3, np.arange(12.0), permutations=999)
+    0.001
+    """
+    if control.shape != treatment.shape or not len(control):
+        raise ValueError(f"exposures must be paired: {control.shape} and {treatment.shape}")
+    drops = control - treatment
+    signs = randomness.stream(seed, "drop test").integers(2, size=(permutations, len(drops))) * 2 - 1
+    as_far = int(np.sum(signs @ drops >= drops.sum() - 1e-9))
+    return (1 + as_far) / (1 + permutations)
+
+
 def trend_p_value(doses: Sequence[float], responses: Floats, *, permutations: int = 10_000, seed: int = 0) -> float:
     """Whether responses grow with doses (devices times copies): Spearman's correlation against random orders, one-sided.
 

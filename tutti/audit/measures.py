@@ -15,6 +15,7 @@ from privacy.audit import (
     LowerBound,
     Scope,
     attack,
+    drop_p_value,
     estimate,
     exposures,
     median_rank_ratio,
@@ -86,6 +87,7 @@ def grid_json(measured: GridMeasures, control: GridMeasures | None, *, seed: int
         "trend": _trend(doses, inserted, seed=seed),
         "fit_distance": measured.law.distance,
         "rank_ratio": None if control is None else _ratio(control, measured, seed=seed),
+        "drop": None if control is None else _drop(control, measured, seed=seed),
         "cells": cells(measured),
         "canaries": [_canary_json(measured, row) for row in range(len(measured.canaries))],
     }
@@ -144,6 +146,11 @@ def _trend(doses: list[float], inserted: NDArray[np.float64], *, seed: int) -> d
 def _ratio(control: GridMeasures, measured: GridMeasures, *, seed: int) -> dict[str, Any]:
     found = median_rank_ratio(control.ranks(inserted=True), measured.ranks(inserted=True), seed=seed)
     return {"ratio": found.ratio, "low": found.low, "high": found.high, "level": found.level}
+
+
+def _drop(control: GridMeasures, measured: GridMeasures, *, seed: int) -> dict[str, float]:
+    before, after = control.of(inserted=True), measured.of(inserted=True)
+    return {"bits": float(np.mean(before - after)), "p_value": drop_p_value(before, after, seed=seed)}
 
 
 def _cell(measured: GridMeasures, devices: int, copies: int) -> dict[str, Any]:

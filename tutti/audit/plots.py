@@ -63,6 +63,8 @@ def _rank_ratios(result: Mapping[str, Any], path: Path) -> None:
     axes.axhline(1, color=PALE)
     axes.axhline(2, color=WARM, linestyle="--", linewidth=1)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.set_xticks(range(len(rows)), [row["name"] for row in rows])
     axes.set_ylabel("median rank over the control's")
     axes.set_title("95% paired bootstrap over canaries; dashed: twice the control's", loc="left", fontsize=9, color=INK)

@@ -55,3 +55,18 @@ def test_unpaired_or_empty_arguments_are_refused() -> None:
         comparison.permutation_p_value(np.zeros(0), np.zeros(3))
     with pytest.raises(ValueError, match="trend"):
         comparison.trend_p_value([1.0], np.zeros(1))
+
+
+def test_drop_test_is_paired_and_keeps_its_level() -> None:
+    """200 repetitions at level 0.1: 20 expected; above 38 has probability below 1e-4."""
+    rejected = 0
+    for repetition in range(200):
+        generator = randomness.stream(repetition, "drop")
+        shared = generator.normal(0, 10, 15)
+        pair = shared + generator.normal(size=(2, 15))
+        rejected += comparison.drop_p_value(pair[0], pair[1], permutations=199, seed=repetition) <= 0.1
+    assert rejected <= 38
+    shared = randomness.stream(0, "drop").normal(0, 10, 15)
+    assert comparison.drop_p_value(shared + 1, shared, permutations=999) == pytest.approx(0.001)
+    with pytest.raises(ValueError, match="paired"):
+        comparison.drop_p_value(shared, shared[:3])
