@@ -72,6 +72,10 @@ def audit(transcript: Transcript, authority_key: bytes, head: bytes | None = Non
       authority_key: public key of the `DeviceAuthority`.
       head: what the ledger keeps, if the auditor has it.
     """
+    slots = [slot for slot, _ in transcript.consistency]
+    slots += [slot for release in transcript.releases for slot in (release.slot, *(peer for peer, _ in release.released))]
+    if any(slot < 0 for slot in slots):
+        return ("a slot is negative",)
     faults: list[str] = [] if head is None or head == transcript.head else ["this is not the transcript that was recorded"]
     size, context = len(transcript.advertised), transcript.context
     sharers, survivors = bitmaps.decode(transcript.sharers, size), bitmaps.decode(transcript.survivors, size)
@@ -126,6 +130,7 @@ def _release_faults(transcript: Transcript) -> list[str]:
             continue
         if len(set(dealers)) != len(dealers) or not all(dealer in neighbours and sharers[dealer] for dealer in dealers):
             faults.append(f"slot {slot}: two shares of one neighbour, or of no neighbour")
+            continue
         if any(
             kind is not (ShareKind.SELF_MASK if survivors[dealer] else ShareKind.MASK_KEY) for dealer, kind in release.released
         ):

@@ -60,6 +60,19 @@ def test_every_change_is_a_fault(change, fault, outcome):
     assert faults[0] == "this is not the transcript that was recorded"
 
 
+@pytest.mark.parametrize("number", [-1, 99])
+@pytest.mark.parametrize("place", ["slot", "released", "consistency"])
+def test_slots_beyond_the_roster_are_faults_and_no_crash(number, place, outcome):
+    first, *rest = outcome.transcript.releases
+    changes = {
+        "slot": {"releases": (replace(first, slot=number), *rest)},
+        "released": {"releases": (replace(first, released=((number, ShareKind.SELF_MASK),)), *rest)},
+        "consistency": {"consistency": ((number, bytes(64)),)},
+    }
+    changed = replace(outcome.transcript, **changes[place])
+    assert audit(changed, outcome.authority, outcome.transcript.head)
+
+
 def test_transcript_of_uncertified_devices_is_a_fault(outcome):
     assert any("not certified" in fault for fault in audit(outcome.transcript, bytes(32)))
 
