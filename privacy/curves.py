@@ -119,7 +119,8 @@ def sensitivity_squared(event: TreeEvent | GaussianEvent | BandedEvent | BltEven
 
 def _selection(event: SelectionEvent) -> Curve:
     trial = curve(event.trial)
-    copies = 1 / event.stop_probability  # the expected number of trials bounds how often a sampler's distance counts
+    # The expected number of trials bounds how often a sampler's distance counts.
+    copies = selection.mean_trials(shape=event.shape, stop_probability=event.stop_probability)
     return Curve(
         rho=None,
         gaussian=False,

@@ -6,11 +6,13 @@ add up in the worst way.
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 
-from privacy import accounting, curves, zcdp
+from privacy import accounting, curves, distributed_curves, zcdp
 from privacy.accounting import Price
+from privacy.curves import Curve
 from privacy.events import DistributedEvent, Event, simple
 
 
@@ -18,7 +20,7 @@ def price(events: Event | Sequence[Event], delta: float, *, size: int) -> Price:
     """The price of `events` at `delta` for a group of `size` units that change together.
 
     A line of slope rho becomes one of size^2 rho (and a Gaussian stays one). Encoded contributions of norm D2 add up to size D2 at
-    most, which the distributed curves take as it is. Anything else goes through `approximate`.
+    most where all are in one sum, and may as well be in several (`_together`). Anything else goes through `approximate`.
 
     Source: arXiv:1605.02065v1 (Bun, Steinke), Proposition 1.9.
 
@@ -44,14 +46,34 @@ def price(events: Event | Sequence[Event], delta: float, *, size: int) -> Price:
         }
         return _regrouped(alone, epsilons, rho)
     if all(isinstance(event, DistributedEvent) for event in several):
-        scaled = [
-            dataclasses.replace(event, squared_norm=size**2 * event.squared_norm)
-            for event in several
-            if isinstance(event, DistributedEvent)
-        ]
-        return accounting.price(scaled, delta)
+        together = [_together(event, size) for event in several if isinstance(event, DistributedEvent)]
+        epsilon = zcdp.with_distance(lambda d: curves.epsilon_rdp(together, d), delta, size * distance)
+        return _regrouped(alone, {accounting.GENERIC: epsilon, accounting.EXACT: None}, None)
     epsilon = approximate(lambda d: accounting.price(several, d).epsilon, delta, size=size)
     return _regrouped(alone, {accounting.GENERIC: epsilon, accounting.EXACT: None}, None)
+
+
+def _together(event: DistributedEvent, size: int) -> Curve:
+    """The curve of `size` units of a distributed sum, each in at most `event.participations` of the releases.
+
+    With g of them in a release it costs h(g), the curve at the norm g D2. At most size participations a release are spread over them
+    as one likes, so that the total is at most the sum, over the dearest releases, of max_g h(g) size / g. The maximum is at g = size
+    for Skellam; for sums of discrete Gaussians tau is paid once a release, however many of the group are in it.
+    """
+    dearest = Counter(sorted(event.contributors)[: event.participations])
+
+    def one(count: int, members: int) -> Callable[[float], float]:
+        norm = members**2 * event.squared_norm
+        return distributed_curves.rdp(dataclasses.replace(event, squared_norm=norm, contributors=(count,), participations=1))
+
+    shares = {count: [(size / members, one(count, members)) for members in range(1, size + 1)] for count in dearest}
+
+    def rdp(alpha: float) -> float:
+        return math.fsum(
+            times * max(share * curve(alpha) for share, curve in shares[count]) for count, times in dearest.items()
+        )
+
+    return Curve(rho=None, gaussian=False, rdp=rdp)
 
 
 def approximate(epsilon_at: Callable[[float], float], delta: float, *, size: int) -> float:

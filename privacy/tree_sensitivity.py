@@ -22,6 +22,7 @@ Costs: TypeAlias = NDArray[np.signedinteger[Any]]
 _NEVER = -(1 << 29)
 _NARROW_CAP = 3000
 """Up to so many participations every cost fits 28 bits: a level adds at most k^2, and there are fewer than 30 levels."""
+_DEEP = 200
 
 
 def squared(
@@ -54,7 +55,10 @@ def squared(
     wait = min(minimum_separation, leaves)
     most = -(-leaves // (wait + 1))
     cap = most if max_participations is None else min(most, max_participations)
-    row = _forest(_sizes(leaves, restart_every), wait, cap)
+    sizes = _sizes(leaves, restart_every)
+    for prefix in range(_DEEP, len(sizes), _DEEP):  # keeps the recursion over many restarted trees shallow
+        _forest(sizes[:prefix], wait, cap)
+    row = _forest(sizes, wait, cap)
     return int(row[:, wait].max())
 
 

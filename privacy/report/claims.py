@@ -6,7 +6,7 @@ from typing import Any
 
 from contract import canonical
 from privacy import accounting, events, group, tree_sensitivity
-from privacy.events import AdaptiveClipEvent, Event, GaussianEvent, TreeEvent, UnboundedEvent
+from privacy.events import AdaptiveClipEvent, BandedEvent, BltEvent, Event, GaussianEvent, TreeEvent, UnboundedEvent
 from privacy.report.run_record import Facts
 
 DIGITS = 6
@@ -61,9 +61,9 @@ def remarks(event: Facts | None, delta: float | None) -> list[str]:
     found = events.from_json(event)
     if isinstance(found, AdaptiveClipEvent):
         found = found.release
-    if not isinstance(found, TreeEvent | GaussianEvent) or found.max_participations is None:
+    if not isinstance(found, TreeEvent | GaussianEvent | BandedEvent | BltEvent) or found.max_participations is None:
         return []
-    leaves = found.leaves if isinstance(found, TreeEvent) else found.releases
+    leaves = found.releases if isinstance(found, GaussianEvent) else found.leaves
     free = tree_sensitivity.most_participations(leaves=leaves, minimum_separation=found.minimum_separation)
     cap = found.max_participations
     if free <= cap:
