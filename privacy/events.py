@@ -255,7 +255,8 @@ def to_json(event: Event) -> dict[str, Json]:
     'unbounded'
     """
     if isinstance(event, ComposedEvent):
-        return {"kind": event.kind, "parts": [to_json(part) for part in event.parts]}
+        scope: dict[str, Json] = {"unit": event.unit.value, "adjacency": event.adjacency.value}
+        return {"kind": event.kind, "parts": [to_json(part) for part in event.parts], **scope}
     body = cast(dict[str, Json], plain(event))
     if isinstance(event, AdaptiveClipEvent):
         body["release"] = to_json(event.release)

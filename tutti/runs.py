@@ -151,9 +151,7 @@ def play(
     progress.started(committed=registered.next_leaf, note=projected(prepared, registered.id))
     held_out = HeldOut.of(prepared.model, loader)
     rounds = loopback.rounds if registered.settings["transport"] == "grpc" else simulation.rounds
-    for facts in rounds(
-        database, keys, registered, prepared, loader, workers=workers, faults=faults, directory=directory
-    ):
+    for facts in rounds(database, keys, registered, prepared, loader, workers=workers, faults=faults, directory=directory):
         spent = _so_far(prepared, facts)
         database.add_facts(registered.id, int(facts["round"]), spent)
         shown = {**facts, **spent, "claim": None}
@@ -179,6 +177,8 @@ def vocabulary(spec: TaskSpec, loader: Loader) -> Vocabulary | None:
 def not_covered(spec: TaskSpec) -> list[str]:
     """Accesses to the devices' data that the noised sums do not cover."""
     found = ["the simulator's own metrics and held-out accuracy, which a deployment would not have"]
+    if spec.aggregation.ideal:
+        found.append("what the cryptography would have hidden: this simulation used the ideal sum in its place")
     if spec.model.vocabulary == "data":
         found.append("a vocabulary drawn from the devices' text")
     if spec.privacy.mechanism != "none":

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from contract import task
-from tutti import runs
+from tutti import artifacts, runs
 from tutti.commands.options import JsonOption, StoreOption, WorkersOption
 from tutti.progress import LiveRounds
 from tutti.summary import print_summary
@@ -57,7 +57,9 @@ def run(
         result = runs.run(
             spec, data=data, transport=transport, seed=seed, seed_noise=seed_noise, workers=workers, store=store, progress=live
         )
+    files = artifacts.write(result, store=store)
     if json_output:
         typer.echo(json.dumps(result))
     else:
+        result["files"] = files
         print_summary(result, store=store, task_file=task_file)
