@@ -44,7 +44,9 @@ def main() -> None:
             hits["unigram_top1"] += after == common[0]
             hits["bigram_top1"] += after == guesses[0]
             hits["bigram_top3"] += after in guesses
-    print(json.dumps({"vocabulary": options.vocabulary, "targets": counted} | {k: round(v / counted, 4) for k, v in hits.items()}))
+    print(
+        json.dumps({"vocabulary": options.vocabulary, "targets": counted} | {k: round(v / counted, 4) for k, v in hits.items()})
+    )
 
 
 def pairs(examples) -> list[tuple[int, int]]:

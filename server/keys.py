@@ -42,10 +42,17 @@ class KeyDirectory:
         """Writes the key of a run, for its owner's eyes only, and forces it to the disk.
 
         Raises:
-          FileExistsError: if the run has one: a key is never replaced.
+          TuttiError: CONFLICT if the run has one: a key is never replaced.
         """
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._path(run), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            descriptor = os.open(self._path(run), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            detail = (
+                f"{self._path(run)} is there already: another process registers the same task at this moment, or was stopped while "
+                "it did. If `tutti runs list` does not know this run, remove the file"
+            )
+            raise TuttiError(ErrorCode.CONFLICT, detail) from None
         with os.fdopen(descriptor, "wb") as file:
             file.write(key.secret)
             file.flush()

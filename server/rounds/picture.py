@@ -20,7 +20,9 @@ from server.rounds.states import (
     State,
 )
 
-_FACTS = RoundFacts(index=0, leaf=0, attempt=0, report_goal=2, cohort_target=2, minimum_reports=2, minimum_survivors=2, reporting_s=1.0)
+_FACTS = RoundFacts(
+    index=0, leaf=0, attempt=0, report_goal=2, cohort_target=2, minimum_reports=2, minimum_survivors=2, reporting_s=1.0
+)
 _STATES: tuple[State, ...] = (
     Selecting(facts=_FACTS, deadline_s=1.0),
     Selecting(facts=_FACTS, deadline_s=1.0, accepted=2),

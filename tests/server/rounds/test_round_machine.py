@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from server.rounds import machine
 from server.rounds.states import (
-    AbandonReason,
     Abandoned,
+    AbandonReason,
     Admit,
     Aggregating,
     Charged,
@@ -35,7 +35,9 @@ from server.rounds.states import (
     TakeReports,
 )
 
-FACTS = RoundFacts(index=3, leaf=2, attempt=0, report_goal=4, cohort_target=5, minimum_reports=3, minimum_survivors=3, reporting_s=60.0)
+FACTS = RoundFacts(
+    index=3, leaf=2, attempt=0, report_goal=4, cohort_target=5, minimum_reports=3, minimum_survivors=3, reporting_s=60.0
+)
 STATES: list[State] = [
     Selecting(facts=FACTS, deadline_s=10.0),
     Configuring(facts=FACTS, cohort=5, deadline_s=70.0),
