@@ -61,6 +61,7 @@ from contract.messages import (
 )
 from privacy import ddg, grid
 from privacy.distributed import DistributedPlan
+from secagg import Vector, VectorKind, choose, parameter_json
 
 RETRY = RetryWindow(1.0, 2.0)
 SESSION = SessionId("s1")
@@ -278,9 +279,15 @@ class TestEgress:
         length = honest.padded_dimension
         outputs = (plan.Output(name="delta", length=length, aggregated=True),)
 
-        def assigned(chosen: DistributedPlan) -> TaskAssignment:
+        packed = Vector(name="delta", length=length, lane_bits=20, kind=VectorKind.MODULAR, largest=honest.largest_value)
+        summed = choose(
+            roster_size=10, minimum_survivors=8, corrupt_fraction=0.1, drop_fraction=0.1, vectors=(packed,), minimum_roster=10
+        )
+
+        def assigned(chosen: DistributedPlan, **changes: Any) -> TaskAssignment:
             vectors = [{"name": "delta", "plan": chosen.to_json()}]
-            encoding = {"kind": "distributed-vectors", "vectors": vectors, "metric_names": [], "secagg": {}}
+            secagg = {"parameters": parameter_json.to_json(replace(summed, **changes))}
+            encoding = {"kind": "distributed-vectors", "vectors": vectors, "metric_names": [], "secagg": secagg}
             return replace(assignment_of(3, encoding=encoding, outputs=outputs), secure=True)
 
         assert not isinstance(self.check(assigned(honest)), Refusal)
@@ -295,6 +302,8 @@ class TestEgress:
             {"minimum_survivors": 1},
         ):
             assert self.check(assigned(replace(honest, **cheat))) is Refusal.TOO_LITTLE_NOISE
+        for cheat in ({"minimum_survivors": 7}, {"corrupt_fraction": 0.2}):
+            assert self.check(assigned(honest, **cheat)) is Refusal.TOO_LITTLE_NOISE
         broken = honest.to_json() | {"rotation": {"dimension": 3, "blocks": 1 << 40, "block": 4}}
         assert self.check(assignment_of(3, encoding=broken, outputs=outputs)) is Refusal.WRONG_LENGTH
         assert (
@@ -364,6 +373,7 @@ EVENTS: list[Event] = [
     Aborted(AbortReason.GOAL_REACHED, RETRY), Acknowledged(), RecordRead(eligible=True), Trained(b"ab"), TrainingFailed(), Written(),
     Interrupted(), ConnectionLost(), SecureEnded(Outcome(shape="-v[]+^", status=None)),
 ]  # fmt: skip
+LOCAL_STATES = ("Ended", "ReadingRecord", "Securing", "Training", "Charging", "Sealing", "Refunding", "Reporting")
 LOCAL = (SecureEnded, RecordRead, Trained, TrainingFailed, Written, ConnectionLost, Interrupted)
 
 
@@ -377,16 +387,7 @@ def test_every_event_in_every_state_is_taken_refused_or_the_servers_fault(name: 
     state = every_state()[name]
     if type(event) in LEGAL[type(state)]:
         step(state, event)
-    elif isinstance(event, LOCAL) or name in (
-        "Ended",
-        "ReadingRecord",
-        "Securing",
-        "Training",
-        "Charging",
-        "Sealing",
-        "Refunding",
-        "Reporting",
-    ):
+    elif isinstance(event, LOCAL) or name in LOCAL_STATES:
         with pytest.raises(IllegalEvent, match=f"{type(event).__name__} means nothing in {name}"):
             step(state, event)
     else:
