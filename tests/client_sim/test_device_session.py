@@ -294,13 +294,13 @@ class TestEgress:
         in_the_clear = replace(assigned(honest), secure=False)
         assert self.check(in_the_clear) is Refusal.NOT_AGGREGATED
         assert self.check(assigned(honest), DevicePolicy(least_noise_multiplier=2.5)) is Refusal.BELOW_OWN_FLOOR
-        for cheat in (
+        cheats = (
             {"local_sigma": 0.99 * honest.local_sigma},
             {"minimum_survivors": 7},
             {"corrupt": 2},
             {"noise_multiplier": 2.1},
-            {"minimum_survivors": 1},
-        ):
+        )
+        for cheat in (*cheats, {"minimum_survivors": 1}):
             assert self.check(assigned(replace(honest, **cheat))) is Refusal.TOO_LITTLE_NOISE
         for cheat in ({"minimum_survivors": 7}, {"corrupt_fraction": 0.2}):
             assert self.check(assigned(honest, **cheat)) is Refusal.TOO_LITTLE_NOISE
