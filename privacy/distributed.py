@@ -62,6 +62,13 @@ class DistributedPlan:
     max_participations: int | None
     sum_norm: float
 
+    def __post_init__(self) -> None:
+        # Values that wrapped on a device would make the sum no function of the noised integers, on which the proof rests.
+        if not 15 * self.local_sigma + 32 + math.sqrt(self.squared_norm) < 1 << 31:
+            raise ValueError(
+                f"bits must be fewer than {self.bits} for {self.devices} devices: one device's values leave 31 bits"
+            )
+
     @property
     def dimension(self) -> int:
         """d, of the updates."""

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from privacy import accounting, curves, group, selection
+from privacy import accounting, curves, ddg, group, selection
 from privacy.events import BandedEvent, BltEvent, DistributedEvent, GaussianEvent, SelectionEvent, to_json
 from privacy.report.claims import remarks
 from privacy.tree_sensitivity import squared
@@ -51,3 +51,15 @@ def test_a_tree_may_restart_in_every_round() -> None:
 def test_a_report_says_why_k_is_three(event: BandedEvent | BltEvent) -> None:
     (said,) = remarks(to_json(event), 1e-10)
     assert said.startswith("k is 3, not the 5 that a separation of 484 allows over 2000 rounds")
+
+
+@pytest.mark.parametrize(("fraction", "devices", "corrupt"), [(0.29, 100, 29), (0.07, 100, 7), (0.05, 39, 1)])
+def test_a_share_of_the_devices_is_not_rounded_down_by_its_binary_form(fraction: float, devices: int, corrupt: int) -> None:
+    chosen = ddg.plan(dimension=8, clip_norm=1.0, noise_multiplier=1.0, devices=devices, corrupt_fraction=fraction, bits=16)
+    assert chosen.corrupt == corrupt
+
+
+@pytest.mark.parametrize("devices", [1, 3])
+def test_values_that_wrap_on_a_device_are_refused(devices: int) -> None:
+    with pytest.raises(ValueError, match="bits"):
+        ddg.plan(dimension=8, clip_norm=1.0, noise_multiplier=1.0, devices=devices, bits=32)
