@@ -84,7 +84,7 @@ class SecureSessionTable(SessionTable):
         self._context: Context | None = None
         self._slots: dict[SessionId, int] = {}
         self._sent: dict[tuple[SessionId, SecureStep], bytes] = {}
-        self._answers: dict[SecureStep, Mapping[int, bytes]] = {}
+        self._answers: dict[SecureStep, Mapping[int, ServerMessage]] = {}
         self._phase_deadline_s = np.inf
         self._ended = False
 
@@ -158,7 +158,7 @@ class SecureSessionTable(SessionTable):
             return Wait(max(POLL_S, 0.002 * len(self._sessions)))
         found = answers.get(self._slots.get(session_id, -1))
         if found is not None:
-            return SecureAnswer(found)
+            return SecureAnswer(wire.write_server_message(found))
         late = AbortReason.GOAL_REACHED if step is SecureStep.ADVERTISE_KEYS else AbortReason.DEADLINE_PASSED
         return self._aborted(late, now_s)
 
@@ -183,7 +183,7 @@ class SecureSessionTable(SessionTable):
                 self._opened(server, step, closed, now_s)
 
     def _opened(self, server: Server, step: SecureStep, messages: Mapping[int, ServerMessage], now_s: float) -> None:
-        self._answers[step] = {slot: wire.write_server_message(message) for slot, message in messages.items()}
+        self._answers[step] = messages  # written when asked for: a thousand rosters share their lists, their bytes would not
         if step is SecureStep.ADVERTISE_KEYS:
             for session_id, session in self._sessions.items():
                 if self._slots.get(session_id) not in messages:

@@ -195,3 +195,16 @@ def test_only_devices_that_shared_keys_take_up_upload_buffers(bench: Bench) -> N
         assert isinstance(bench.open(cohort[name], data), Aborted), name == silent
     assert bench.table.uploads == 0
     assert isinstance(bench.open(cohort[members[0]], data), UploadProgress)
+
+
+def test_rosters_are_written_when_asked_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort = bench.cohort()
+    written: list[object] = []
+    write = wire.write_server_message
+    monkeypatch.setattr(wire, "write_server_message", lambda message: (written.append(message), write(message))[1])
+    for assignment in cohort.values():
+        bench.say(assignment, SecureStep.ADVERTISE_KEYS, bench.client(assignment).advertise_keys())
+    assert len(written) == 1  # the device whose keys filled the roster has its answer at once
+    rosters = answers(bench, cohort, SecureStep.ADVERTISE_KEYS)
+    assert len(rosters) == GOAL
+    assert len({len(roster.identities) for roster in rosters.values()}) == 1
