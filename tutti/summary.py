@@ -34,14 +34,28 @@ def _facts(result: Mapping[str, Any], privacy: Mapping[str, Any]) -> Table:
         "run", f"{result['run'][:12]}  ({result['task']}, {result['rounds']} rounds, {result['abandoned']} abandoned)"
     )
     table.add_row("model", f"sha256 {result['model_digest'][:16]}...")
-    for name, value in result["metrics"].items():
-        table.add_row(name, f"{value:.4g}")
+    for name, value in _learned(result["metrics"]).items():
+        table.add_row(name, value)
     table.add_row("mechanism", privacy["mechanism"])
     table.add_row("epsilon", _epsilon(privacy))
     table.add_row("rho", "no line" if privacy["rho"] is None else f"{privacy['rho']:.4g} (zCDP)")
     table.add_row("unit", f"{privacy['unit']}, {privacy['adjacency']} adjacency")
     table.add_row("tier", privacy["tier"])
     return table
+
+
+def _learned(metrics: Mapping[str, float]) -> dict[str, str]:
+    """What people want to know first: held-out figures beside their floor; all metrics are in `result.json`.
+
+    >>> _learned({"held_out_top1": 0.45, "unigram_floor_top1": 0.12, "train_loss": 2.9})
+    {'learned': 'top1 45.0% of held-out words (always the most frequent word: 12.0%)'}
+    """
+    if "unigram_floor_top1" in metrics:
+        top1, floor = metrics["held_out_top1"], metrics["unigram_floor_top1"]
+        return {"learned": f"top1 {100 * top1:.1f}% of held-out words (always the most frequent word: {100 * floor:.1f}%)"}
+    shown = {name: value for name, value in metrics.items() if name.startswith("held_out_") and "count" not in name}
+    federated = {name.removeprefix("train_"): v for name, v in metrics.items() if name.startswith("train_federated_")}
+    return {name: f"{value:.4g}" for name, value in (shown | federated or metrics).items()}
 
 
 def _epsilon(privacy: Mapping[str, Any]) -> str:

@@ -236,6 +236,14 @@ class TestCharge:
                 assert not isinstance(action, Send) or may_leave(action.request)
 
 
+def test_a_session_ends_at_a_plan_that_is_refused() -> None:
+    refused = assignment_of(3, outputs=(plan.Output(name="delta", length=3, aggregated=False),))
+    state, actions = play([SPEC, RecordRead(eligible=True), refused])
+    assert actions[-1] == Send(TaskResult(SESSION, ResultStatus.LOCAL_FAILED))
+    assert not any(isinstance(action, Train | Fetch) for action in actions)
+    assert ended(play([Acknowledged()], state)[0]).outcome.refusal is Refusal.NOT_AGGREGATED
+
+
 class TestPeers:
     def test_a_model_with_another_hash_is_not_trained_on(self) -> None:
         state, actions = play([SPEC, RecordRead(eligible=True), SMALL, ResourceChunk(0, b"x" * 12)])
