@@ -47,3 +47,7 @@ class SimulatedRuns:
                 not_covered=runs.not_covered(prepared.spec),
                 start=start,
             )
+
+    def forget(self, run: str) -> None:
+        """Destroys the noise key of a run that is over."""
+        self._keys.destroy(run)

@@ -111,6 +111,8 @@ def cancel(services: Services, run: Run) -> Run:
         raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} is {run.state.value}")
     services.store.set_run_state(run.id, RunState.CANCELLED)
     services.jobs.withdraw(run.id)
+    if services.launcher is not None:
+        services.launcher.forget(run.id)  # whoever plays its last round holds the key in memory
     return run
 
 

@@ -30,6 +30,10 @@ class Launcher(Protocol):
         """
         ...
 
+    def forget(self, run: str) -> None:
+        """Destroys the noise key of a run that is over."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:

@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from contract.errors import ErrorCode, TuttiError
 from server.store.values import RunState
 from tutti import results, runs, stores
 from tutti.commands.options import JsonOption, RunArgument, StoreOption, WorkersOption
@@ -70,12 +71,16 @@ def pause(run: RunArgument, store: StoreOption = ".tutti") -> None:
 
 
 def cancel(run: RunArgument, store: StoreOption = ".tutti") -> None:
-    """End a run for good; what it has charged stays charged, its models stay."""
+    """End a run for good; what it has charged stays charged, its models stay. Its noise key is destroyed."""
     _set(run, store, RunState.CANCELLED)
 
 
 def _set(run: str, store: str, state: RunState) -> None:
-    with stores.opened(store) as (database, _):
+    with stores.opened(store) as (database, keys):
         found = database.run(run)
+        if found.state in (RunState.COMPLETED, RunState.CANCELLED):
+            raise TuttiError(ErrorCode.RUN_STATE, f"run {found.id[:12]} is {found.state.value}")
         database.set_run_state(found.id, state)
+        if state is RunState.CANCELLED:
+            keys.destroy(found.id)  # whoever plays its last round holds the key in memory
     typer.echo(f"run {found.id[:12]} is {state.value}", err=True)

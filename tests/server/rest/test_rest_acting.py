@@ -105,7 +105,10 @@ def test_a_run_that_devices_play_goes_on_without_a_runner(played: Api, small: Ta
 
 def test_a_cancelled_run_is_over(played: Api, small: Task) -> None:
     run = _launch(played, small("cancelled")).json()["run"]
+    key = played.folder / "keys" / f"{run}.key"
+    assert key.exists()
     assert played.client.post(f"/v1/runs/{run}:cancel").json()["state"] == "cancelled"
+    assert not key.exists(), "the noise key outlived its run"
     Runner(played.location).run(until_idle=True)
     assert played.client.get(f"/v1/runs/{run}").json()["rounds"] == 0
     for verb in ("pause", "resume", "cancel"):
