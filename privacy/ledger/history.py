@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from contract import canonical
-from privacy import events
+from privacy import events, tree_sensitivity
 from privacy.ledger.entries import EntryKind
 from privacy.ledger.problems import LedgerProblem, ProblemKind
 
@@ -34,6 +34,9 @@ class _Run:
     next_leaf: int = 0
     open_charge: Mapping[str, Any] | None = None
     models: set[str] = field(default_factory=set[str])
+    cohort: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    summed: list[int] = field(default_factory=list[int])
+    """For each leaf that is used up, how many contributions are in its sum at least."""
 
 
 class History:
@@ -89,8 +92,9 @@ class History:
             )
         self._parsed(index, facts["planned"])
         self._runs[name] = _Run(
-            population=facts["population"], planned=facts["planned"], models={str(facts["facts"].get("start_digest"))}
-        )
+            population=facts["population"], planned=facts["planned"], models={str(facts["facts"].get("start_digest"))},
+            cohort=facts["task"].get("cohort", {}),
+        )  # fmt: skip
 
     def _charged(self, index: int, facts: Mapping[str, Any], run: _Run) -> None:
         if run.open_charge is not None:
@@ -100,10 +104,10 @@ class History:
                 ProblemKind.OUT_OF_ORDER, index,
                 f"round {facts['round']} at leaf {facts['leaf']} is charged where round {run.next_round} at leaf {run.next_leaf} is due",
             )  # fmt: skip
-        self._event(index, facts, run)
+        self._event(index, facts, run, count=facts["floor"])
         run.open_charge = facts
 
-    def _event(self, index: int, facts: Mapping[str, Any], run: _Run) -> None:
+    def _event(self, index: int, facts: Mapping[str, Any], run: _Run, *, count: int) -> None:
         event = facts["event"]
         if not self._parsed(index, event):
             return
@@ -112,8 +116,9 @@ class History:
                 ProblemKind.MECHANISM_CHANGED, index, "the event is of another mechanism than the one that was registered"
             )
         covered = _releases(event)
-        if "colluding" in facts:
-            self._parsed(index, facts["colluding"])
+        self._contributors(index, event, [*run.summed, count], run)
+        if "colluding" in facts and self._parsed(index, facts["colluding"]):
+            self._contributors(index, facts["colluding"], [*run.summed, count], run)
         if covered is not None and covered < facts["leaf"] + 1:
             self._complain(
                 ProblemKind.UNDERCHARGED,
@@ -135,7 +140,8 @@ class History:
                     index,
                     f"{facts['reported']} contributions are fewer than the floor of {charge['floor']}",
                 )
-            self._event(index, facts, run)
+            self._event(index, facts, run, count=facts["reported"])
+            run.summed.append(facts["reported"])
             run.models.add(facts["model_digest"])
             run.next_leaf = facts["leaf"] + 1
         else:
@@ -147,7 +153,31 @@ class History:
                     ProblemKind.OUT_OF_ORDER, index, f"round {facts['round']} ends where round {run.next_round} is due"
                 )
             run.next_leaf = facts["leaf"] + int(facts["leaf_used"])
+            if facts["leaf_used"] and charge is not None:
+                run.summed.append(charge["floor"])
         run.next_round = facts["round"] + 1
+
+    def _contributors(self, index: int, event: Mapping[str, Any], summed: list[int], run: _Run) -> None:
+        """Noise comes from those who are in the sums: no event may count more of them, or fewer sums that hold a device."""
+        parts = [part for part in event.get("parts", [event]) if "contributors" in part]
+        if not parts:
+            return
+        try:
+            times = tree_sensitivity.most_participations(
+                leaves=len(summed),
+                minimum_separation=run.cohort.get("minimum_separation", 0),
+                max_participations=run.cohort.get("max_participations"),
+            )
+        except (ValueError, TypeError) as error:
+            self._complain(ProblemKind.MALFORMED, index, f"the task has no schedule: {error}")
+            return
+        fewest = sorted(summed)[:times]
+        for part in parts:
+            claimed = sorted(part["contributors"])
+            too_many = any(one > other for one, other in zip(claimed, fewest, strict=False))
+            if too_many or len(claimed) < times or part["participations"] < times:
+                detail = f"the event counts the noise of {claimed} devices, and the sums hold {fewest}"
+                self._complain(ProblemKind.UNDERCHARGED, index, detail)
 
     def _parsed(self, index: int, event: Mapping[str, Any]) -> bool:
         try:
