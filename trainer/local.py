@@ -117,7 +117,7 @@ class LocalTrainer:
                 batch, mask = self._rows(examples, indices, int(rows))
                 totals = self._zero_sums(start, batch, mask) if totals is None else totals
                 params, totals = self._step(params, totals, batch, mask)
-            yield np.asarray(self._update(start, params)), self._metrics(examples, plan, totals)
+            yield np.asarray(self._update(start, params)), self._metrics(examples, plan, jax.device_get(totals))
 
     def _rows(
         self, examples: DeviceExamples, indices: NDArray[np.int64], rows: int

@@ -40,7 +40,7 @@ def build(inputs: int = 784, hidden: int = 64, classes: int = 62) -> Model:
         initial=initial,
         featurize=featurize,
         loss=_loss,
-        arrangement=Arrangement(lanes=50, eval_rows=500),
+        arrangement=Arrangement(lanes=5, eval_rows=500),
     )
 
 

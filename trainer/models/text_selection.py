@@ -218,7 +218,9 @@ def _by_entity(exact: Array, batch: Batch, mask: Array) -> Sums:
 
 
 def _summary(sums: Sums) -> dict[str, float]:
-    """Means over all taps; `exact_<entity>` over the `count_<entity>` taps of that entity, both left out where there is none."""
+    """Means over all taps; `exact_<entity>` over the `count_<entity>` taps of that entity, both left out where there is
+    none.
+    """
     targets = max(float(sums["targets"]), 1.0)
     metrics = {
         "loss": float(sums["loss"]) / targets,
