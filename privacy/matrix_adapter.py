@@ -4,7 +4,10 @@ The only module that imports jax-privacy, when it is asked to. What it returns i
 sensitivity, so that a poor optimum costs accuracy and never privacy.
 """
 
+from functools import lru_cache
 
+
+@lru_cache(maxsize=64)
 def optimize_blt(
     *, rounds: int, minimum_separation: int, max_participations: int, buffers: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:

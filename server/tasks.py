@@ -100,7 +100,7 @@ def calibrated(spec: TaskSpec, *, dimension: int | None = None) -> TaskSpec:
     privacy = spec.privacy
     if privacy.epsilon is None or privacy.mechanism == "none":
         return spec
-    if spec.aggregation.secure:
+    if spec.aggregation.secure or privacy.mechanism == "blt":  # a BLT's numerical error grows with the dimension
         dimension = _model(spec, None).num_parameters if dimension is None else dimension
     else:
         dimension = 1  # the grid is so fine that its inflation is in the multiplier, whatever the dimension

@@ -6,6 +6,7 @@ import pytest
 
 from contract import task
 from contract.task import TaskSpec
+from privacy import accounting, central, events
 from server import tasks
 from server.mechanisms import CentralMechanism
 
@@ -47,3 +48,19 @@ def test_bands_of_the_task_are_the_strategys() -> None:
     prepared = tasks.prepare(changed("privacy", mechanism="banded", bands=2))
     assert isinstance(prepared.mechanism, CentralMechanism)
     assert prepared.mechanism.event(8)["bands"] == 2
+
+
+def test_a_target_is_met_by_the_run_and_not_only_by_its_calibration() -> None:
+    spec = changed("privacy", mechanism="blt", buffers=1, noise_multiplier=None, epsilon=3.0)
+    tried = list[int]()
+    plan_of = central.plan
+
+    def planned(**values: Any) -> central.CentralPlan:
+        tried.append(values["dimension"])
+        return plan_of(**values)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(central, "plan", planned)
+        prepared = tasks.prepare(spec)
+    assert set(tried) == {prepared.model.num_parameters}
+    assert accounting.price(events.from_json(prepared.mechanism.event(8)), 1e-5).epsilon <= 3.0
