@@ -73,6 +73,28 @@ class KeyDirectory:
             raise TuttiError(ErrorCode.RUN_STATE, f"the noise key file of run {run[:12]} is damaged or readable by others")
         return NoiseKey(secret)
 
+    def mark_release(self, run: str, leaf: int, seal: str) -> None:
+        """Writes beside the key, before noise is used, for which leaf and which sum it is about to be used.
+
+        A database that was put back to an earlier backup would otherwise let the same noise be used for other data: the key file does
+        not go back with it.
+
+        Raises:
+          TuttiError: RUN_STATE if the noise of this leaf, or of a later one, was used for another sum.
+        """
+        path = self._path(run).with_suffix(".released")
+        if path.exists():
+            last, _, sealed = path.read_text(encoding="ascii").partition(" ")
+            if int(last) > leaf or (int(last) == leaf and sealed != seal):
+                detail = f"the noise of leaf {last} of run {run[:12]} was used for another sum: its database is older than its key"
+                raise TuttiError(ErrorCode.RUN_STATE, detail)
+        fresh = path.with_suffix(".releasing")
+        with fresh.open("w", encoding="ascii") as file:
+            file.write(f"{leaf} {seal}")
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+
     def destroy(self, run: str) -> None:
         """Overwrites and removes the key of a run; nothing happens if there is none."""
         path = self._path(run)
@@ -82,6 +104,7 @@ class KeyDirectory:
                 file.flush()
                 os.fsync(file.fileno())
             path.unlink()
+        path.with_suffix(".released").unlink(missing_ok=True)
 
     def _path(self, run: str) -> Path:
         return self._directory / f"{run}.key"

@@ -17,7 +17,7 @@ from contract.errors import ErrorCode, TuttiError
 from contract.messages import RetryWindow
 from contract.simulation import Contribution, RoundPosition, RoundWork, SealedContribution
 from server.faults import FaultHook, FaultPoint, no_faults
-from server.keys import NoiseKey
+from server.keys import KeyDirectory, NoiseKey
 from server.mechanisms import Mechanism
 from server.pace import PaceSteering
 from server.recorder import RoundRecorder, charged_without_outcome, floor_of, last_released_leaf, survivors_by_leaf
@@ -62,9 +62,10 @@ class Orchestrator:
         key: NoiseKey,
         pace: PaceSteering,
         faults: FaultHook = no_faults,
+        keys: KeyDirectory | None = None,
     ) -> None:
         self._store, self._mechanism, self._optimizer, self._key, self._faults = store, mechanism, optimizer, key, faults
-        self._run, self._spec, self._pace = run, run.spec, pace
+        self._run, self._spec, self._pace, self._keys = run, run.spec, pace, keys
         self._model = store.model(run.id)
         history = store.rounds(run.id)
         self._interrupted = charged_without_outcome(history)
@@ -336,6 +337,8 @@ class Orchestrator:
 
     def _release(self, state: Aggregating, total: NDArray[np.int64]) -> None:
         index, leaf = state.facts.index, state.facts.leaf
+        if self._keys is not None and self._mechanism.redrawable:
+            self._keys.mark_release(self._run.id, leaf, self._seal(total, leaf))
         noised = total + self._noise.through(leaf)
         self._faults(FaultPoint.AFTER_NOISE, index)
         seed = plan.rotation_seed(plan.decode(self.plan_bytes()))

@@ -64,6 +64,7 @@ def table_of(
         key=key_of(keys, run),
         pace=PaceSteering(devices=UNKNOWN_DEVICES, cohort=cohort, round_s=spec.deadlines.selection_s),
         faults=faults,
+        keys=keys,
     )
     if not isinstance(mechanism, CentralMechanism):
         if authority is None:

@@ -54,6 +54,7 @@ def rounds(
         key=key_of(keys, run),
         pace=PaceSteering(devices=loader.num_devices, cohort=target, round_s=spec.deadlines.selection_s),
         faults=faults,
+        keys=keys,
     )
     with ExitStack() as stack:
         records = ParticipationRecords(num_devices=loader.num_devices, path=devices, scope=run.id)

@@ -143,11 +143,11 @@ def test_the_charge_is_at_the_floor_and_the_outcome_at_what_happened(tmp_path: P
 
 
 def test_federated_metrics_are_inside_the_sum(tmp_path: Path) -> None:
-    exact = {**TASK, "privacy": {"mechanism": "none", "metrics": {"clip_norm": 1000.0}}}
+    exact = {**TASK, "privacy": {"mechanism": "none", "metrics": {"clip_norm": 32.0}}}
     result = tutti.run(exact, store=str(tmp_path), workers=0, seed=3)
     found = result["metrics"]
     assert found["train_federated_examples"] == pytest.approx(
-        found["train_examples"] * 18, rel=0.25
+        found["train_examples"] * 19, rel=0.25
     )  # the oracle is a mean over the survivors, the federated count their sum
     assert any("NO GUARANTEE" in line for line in result["privacy"]["first_lines"])
 
