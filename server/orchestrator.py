@@ -79,8 +79,7 @@ class Orchestrator:
         self._count = 0
         self._metrics: dict[str, float] = {}
         self._plan: bytes | None = None
-        self._opened_s = 0.0
-        self._now_s = 0.0
+        self._opened_s = self._now_s = 0.0
 
     # -- the port of a simulated fleet -----------------------------------------------------------------------------------------
 
