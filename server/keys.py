@@ -86,7 +86,9 @@ class KeyDirectory:
         if path.exists():
             last, _, sealed = path.read_text(encoding="ascii").partition(" ")
             if int(last) > leaf or (int(last) == leaf and sealed != seal):
-                detail = f"the noise of leaf {last} of run {run[:12]} was used for another sum: its database is older than its key"
+                detail = (
+                    f"the noise of leaf {last} of run {run[:12]} was used for another sum: its database is older than its key"
+                )
                 raise TuttiError(ErrorCode.RUN_STATE, detail)
         fresh = path.with_suffix(".releasing")
         with fresh.open("w", encoding="ascii") as file:
