@@ -80,13 +80,12 @@ test-tff: $(UV) ## the TensorFlow Federated engine, in an environment of its own
 
 # Measuring it ----------------------------------------------------------------------------------------------------------------
 
-.PHONY: bench
-bench: sync ## cost by size, into benchmarks/RESULTS.md's tables
-	@for script in $(sort $(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(PYTHON) "$$script"; done
+# The short ones; the others in benchmarks/ take a data file or an hour, and say so with --help.
+BENCHMARKS := train_rounds privacy_samplers privacy_encode secagg_rounds grpc_upload
 
-.PHONY: bench-peers
-bench-peers: sync ## the same work by other systems, side by side
-	@for script in $(sort $(wildcard benchmarks/peers/[a-z]*.py)); do echo "== $$script"; $(PYTHON) "$$script"; done
+.PHONY: bench
+bench: sync ## cost of training, sampling, encoding, masking and upload on this machine; figures land in benchmarks/results
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(PYTHON) benchmarks/$$name.py; done
 
 # Generated files -------------------------------------------------------------------------------------------------------------
 
