@@ -125,10 +125,13 @@ def _coins(fraction: NDArray[np.float64] | NDArray[np.float32], stream: Keystrea
 
 
 def _block_norm(block: NDArray[np.int32]) -> int:
-    """Exact squared norm: partial sums of squares below 2^53 are exact in float64, and larger ones are added as Python integers.
+    """Exact squared norm: partial sums of squares below 2^53 are exact in float64; larger squares are added in two halves of 32 bits.
 
     Not np.dot: the threads of its library fight over the core that a worker is pinned to.
     """
     real = block.astype(np.float64)
     norm = float(np.einsum("i,i->", real, real))
-    return int(norm) if norm < 1 << 53 else sum(int(value) ** 2 for value in block.tolist())
+    if norm < 1 << 53:
+        return int(norm)
+    squares = np.square(block.astype(np.int64))  # at most 2^62; a block's halves add up to less than 2^63
+    return (int((squares >> 32).sum()) << 32) + int((squares & 0xFFFFFFFF).sum())
