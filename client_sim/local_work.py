@@ -18,7 +18,7 @@ from contract.errors import ErrorCode, TuttiError
 from contract.task import TrainingSpec
 from privacy.keystream import Keystream
 from privacy.rounding import squared_norm
-from trainer import DeviceExamples, LocalTrainer
+from trainer import DeviceExamples, LocalTrainer, compile_cache
 from trainer.models import registry
 
 BLOCK_DEVICES = 400
@@ -56,6 +56,7 @@ class LocalWork:
     """Trains devices with one compiled model."""
 
     def __init__(self, setup: WorkSetup) -> None:
+        compile_cache.enable_on_one_core()
         self._loader = setup.loader
         self._filters = filters.rules_for(setup.model, locale=setup.locale)
         self._model = registry.get(setup.model, **setup.model_options)

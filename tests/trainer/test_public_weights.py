@@ -1,6 +1,9 @@
 """Models that start from public weights, and compiled programs that are kept."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -56,3 +59,28 @@ def test_compiled_programs_are_kept_in_a_folder_of_this_processor(tmp_path: Path
         assert jax.config.jax_compilation_cache_dir == str(folder)
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_only_a_process_on_one_core_that_has_not_begun_keeps_programs_by_itself(tmp_path: Path) -> None:
+    script = (
+        "import os, sys\n"
+        "if sys.argv[1] == 'one': os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "import jax, jax.numpy as jnp\n"
+        "from trainer import compile_cache\n"
+        "if sys.argv[2] == 'begun': jnp.zeros(1)\n"
+        "print(compile_cache.enable_on_one_core())\n"
+    )
+
+    def folder(cores: str, state: str, **extra: str) -> str:
+        environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"} | extra
+        ran = subprocess.run(
+            [sys.executable, "-c", script, cores, state], env=environment, capture_output=True, text=True, check=True
+        )
+        return ran.stdout.strip()
+
+    assert folder("one", "fresh").startswith(str(tmp_path / "tutti" / "compiled"))
+    assert folder("one", "fresh").endswith("-1")
+    assert folder("one", "begun") == "None"
+    assert folder("one", "fresh", JAX_COMPILATION_CACHE_DIR=str(tmp_path)) == "None"
+    if len(os.sched_getaffinity(0)) > 1:
+        assert folder("all", "fresh") == "None"
