@@ -1,4 +1,4 @@
-"""Jobs: runs that wait for a runner, and the leases by which exactly one runner plays each.
+"""Jobs: runs and audits that wait for a runner, and the leases by which exactly one runner plays each.
 
 A runner takes a lease, renews it while it plays, and lets go at the end. A lease that runs out (the runner was killed) is free for the
 next runner, which resumes the run where its last committed round left it.
@@ -15,6 +15,7 @@ from contract.clock import wall_time
 from contract.errors import ErrorCode, TuttiError
 from server.store.engine import Transactions
 from server.store.service_tables import JobRow
+from server.store.tables import Base
 
 LEASE_S = 30.0
 """Seconds for which a lease holds; a runner renews it three times in that time."""
@@ -22,21 +23,30 @@ MAX_ATTEMPTS = 5
 """Runners that may die over one job before it is given up."""
 
 
+class JobKind(Enum):
+    """What a runner does for a job."""
+
+    RUN = "run"
+    AUDIT = "audit"
+
+
 class JobState(Enum):
-    """Where a job stands."""
+    """Where a job stands. A cancelled run says so itself, and its job is done; an audit has only its job to say it."""
 
     AWAITING_APPROVAL = "awaiting-approval"
     QUEUED = "queued"
     LEASED = "leased"
     DONE = "done"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One run to play. `requested_by` is the id of the token that asked for it; `problem` an error code if it failed."""
+    """One run or audit to play, by its id. `requested_by` is the token that asked for it; `problem` an error code if it failed."""
 
-    run: str
+    id: str
+    kind: JobKind
     population: str
     state: JobState
     workers: int | None
@@ -56,33 +66,46 @@ class Jobs:
     def __init__(self, transactions: Transactions, *, now_s: Callable[[], float] = _seconds) -> None:
         self._transactions, self._now_s = transactions, now_s
 
-    def add(self, *, run: str, population: str, requested_by: str, workers: int | None, approved: bool) -> Job:
-        """A job for a registered run; it waits for an approval first unless `approved`.
+    def add(
+        self,
+        *,
+        job: str,
+        kind: JobKind = JobKind.RUN,
+        population: str,
+        requested_by: str,
+        workers: int | None,
+        approved: bool,
+        also: Sequence[Base] = (),
+    ) -> Job:
+        """A job for a registered run or an audit; it waits for an approval first unless `approved`.
+
+        Args:
+          also: rows that are written in the same transaction.
 
         Raises:
-          TuttiError: CONFLICT if the run has one.
+          TuttiError: CONFLICT if there is one.
         """
         state = JobState.QUEUED if approved else JobState.AWAITING_APPROVAL
         row = JobRow(
-            run=run, population=population, state=state.value, workers=workers, requested_by=requested_by, holder=None,
+            id=job, kind=kind.value, population=population, state=state.value, workers=workers, requested_by=requested_by, holder=None,
             lease_until=0.0, attempts=0, problem=None, detail=None, created_at=wall_time().isoformat(timespec="seconds"),
         )  # fmt: skip
         with self._transactions.begin() as session:
-            if session.get(JobRow, run) is not None:
-                raise TuttiError(ErrorCode.CONFLICT, f"run {run[:12]} has a job")
-            session.add(row)
+            if session.get(JobRow, job) is not None:
+                raise TuttiError(ErrorCode.CONFLICT, f"{kind.value} {job[:12]} has a job")
+            session.add_all([row, *also])
         return _job(row)
 
-    def of(self, run: str) -> Job | None:
-        """The job of a run; None for one that was started by `tutti run`."""
+    def of(self, job: str) -> Job | None:
+        """The job of a run or an audit; None for one that was started on the command line."""
         with self._transactions.read() as session:
-            row = session.get(JobRow, run)
+            row = session.get(JobRow, job)
             return None if row is None else _job(row)
 
-    def of_runs(self, runs: Sequence[str]) -> dict[str, Job]:
-        """The jobs of several runs, by run."""
+    def of_all(self, ids: Sequence[str]) -> dict[str, Job]:
+        """The jobs of several runs or audits, by id."""
         with self._transactions.read() as session:
-            return {row.run: _job(row) for row in session.scalars(select(JobRow).where(JobRow.run.in_(runs)))}
+            return {row.id: _job(row) for row in session.scalars(select(JobRow).where(JobRow.id.in_(ids)))}
 
     def counts(self) -> dict[str, int]:
         """Jobs by state, every state named."""
@@ -90,26 +113,34 @@ class Jobs:
             states = list(session.scalars(select(JobRow.state)))
         return {state.value: states.count(state.value) for state in JobState}
 
-    def approve(self, run: str) -> None:
+    def approve(self, job: str) -> None:
         """Lets a job go to the runners.
 
         Raises:
           TuttiError: RUN_STATE if it does not wait for an approval.
         """
-        self._move(run, JobState.QUEUED, (JobState.AWAITING_APPROVAL,))
+        self._move(job, JobState.QUEUED, (JobState.AWAITING_APPROVAL,))
 
-    def requeue(self, run: str) -> None:
-        """Lets a paused or failed run be played again.
+    def requeue(self, job: str) -> None:
+        """Lets a paused or failed job be played again.
 
         Raises:
-          TuttiError: RUN_STATE if it waits, is queued or is being played.
+          TuttiError: RUN_STATE if it waits, is queued, is being played or was cancelled.
         """
-        self._move(run, JobState.QUEUED, (JobState.DONE, JobState.FAILED))
+        self._move(job, JobState.QUEUED, (JobState.DONE, JobState.FAILED))
 
-    def withdraw(self, run: str) -> None:
+    def cancel(self, job: str) -> None:
+        """Ends a job for good; whoever plays it stops at its next step, since it holds it no more.
+
+        Raises:
+          TuttiError: RUN_STATE if it is over.
+        """
+        self._move(job, JobState.CANCELLED, (JobState.AWAITING_APPROVAL, JobState.QUEUED, JobState.LEASED, JobState.FAILED))
+
+    def withdraw(self, job: str) -> None:
         """Takes a job that nobody plays from the queue; nothing happens to one that is being played or over."""
         with self._transactions.begin() as session:
-            row = session.get(JobRow, run, with_for_update=True)
+            row = session.get(JobRow, job, with_for_update=True)
             if row is not None and row.state in (JobState.QUEUED.value, JobState.AWAITING_APPROVAL.value):
                 row.state = JobState.DONE.value
 
@@ -117,7 +148,7 @@ class Jobs:
         """Leases the oldest job that is free, or None. Two runners never get the same one."""
         now = self._now_s()
         free = or_(JobRow.state == JobState.QUEUED.value, (JobRow.state == JobState.LEASED.value) & (JobRow.lease_until < now))
-        oldest = select(JobRow).where(free).order_by(JobRow.created_at, JobRow.run).limit(1).with_for_update(skip_locked=True)
+        oldest = select(JobRow).where(free).order_by(JobRow.created_at, JobRow.id).limit(1).with_for_update(skip_locked=True)
         with self._transactions.begin() as session:
             row = session.scalar(oldest)
             if row is None:
@@ -130,48 +161,54 @@ class Jobs:
                 return None
         return _job(row)
 
-    def renew(self, run: str, holder: str) -> bool:
+    def holds(self, job: str, holder: str) -> bool:
+        """Whether this runner still has the job: it was neither cancelled nor taken over."""
+        with self._transactions.read() as session:
+            row = session.get(JobRow, job)
+            return row is not None and row.holder == holder and row.state == JobState.LEASED.value
+
+    def renew(self, job: str, holder: str) -> bool:
         """Holds on to a lease; False if another runner has it by now, and then the job is not ours to play."""
         with self._transactions.begin() as session:
-            row = self._held(session, run, holder)
+            row = self._held(session, job, holder)
             if row is None:
                 return False
             row.lease_until = self._now_s() + LEASE_S
         return True
 
-    def finish(self, run: str, holder: str, *, problem: ErrorCode | None = None, detail: str | None = None) -> None:
+    def finish(self, job: str, holder: str, *, problem: ErrorCode | None = None, detail: str | None = None) -> None:
         """Lets go of a job that was played to an end, a pause or a problem; nothing happens if the lease was lost."""
         with self._transactions.begin() as session:
-            row = self._held(session, run, holder)
+            row = self._held(session, job, holder)
             if row is not None:
                 row.state = JobState.DONE.value if problem is None else JobState.FAILED.value
                 row.problem, row.detail, row.holder, row.attempts = (None if problem is None else problem.slug), detail, None, 0
 
-    def release(self, run: str, holder: str) -> None:
+    def release(self, job: str, holder: str) -> None:
         """Gives a job back to the queue, for a runner that shuts down."""
         with self._transactions.begin() as session:
-            row = self._held(session, run, holder)
+            row = self._held(session, job, holder)
             if row is not None:
                 row.state, row.holder, row.lease_until = JobState.QUEUED.value, None, 0.0
                 row.attempts -= 1
 
-    def _move(self, run: str, to: JobState, allowed: Sequence[JobState]) -> None:
+    def _move(self, job: str, to: JobState, allowed: Sequence[JobState]) -> None:
         with self._transactions.begin() as session:
-            row = session.get(JobRow, run, with_for_update=True)
+            row = session.get(JobRow, job, with_for_update=True)
             if row is None:
-                raise TuttiError(ErrorCode.RUN_STATE, f"run {run[:12]} was not started over REST, so no runner plays it")
+                raise TuttiError(ErrorCode.RUN_STATE, f"{job[:12]} was not started over REST, so no runner plays it")
             if JobState(row.state) not in allowed:
-                raise TuttiError(ErrorCode.RUN_STATE, f"the job of run {run[:12]} is {row.state}")
+                raise TuttiError(ErrorCode.RUN_STATE, f"the job of {row.kind} {job[:12]} is {row.state}")
             row.state, row.problem, row.detail, row.attempts = to.value, None, None, 0
 
     @staticmethod
-    def _held(session: Session, run: str, holder: str) -> JobRow | None:
-        row = session.get(JobRow, run, with_for_update=True)
+    def _held(session: Session, job: str, holder: str) -> JobRow | None:
+        row = session.get(JobRow, job, with_for_update=True)
         return row if row is not None and row.holder == holder and row.state == JobState.LEASED.value else None
 
 
 def _job(row: JobRow) -> Job:
     return Job(
-        run=row.run, population=row.population, state=JobState(row.state), workers=row.workers, requested_by=row.requested_by,
-        attempts=row.attempts, problem=row.problem, detail=row.detail,
+        id=row.id, kind=JobKind(row.kind), population=row.population, state=JobState(row.state), workers=row.workers,
+        requested_by=row.requested_by, attempts=row.attempts, problem=row.problem, detail=row.detail,
     )  # fmt: skip

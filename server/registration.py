@@ -17,6 +17,7 @@ from contract.task import TaskSpec
 from privacy.ledger import entries
 from server.budgets import BudgetGuard
 from server.keys import KeyDirectory, NoiseKey, fresh_key, seeded_key
+from server.policies import Policies
 from server.store import blobs
 from server.store.store import Store, parameters_digest
 from server.store.values import Run, StoredModel
@@ -58,17 +59,22 @@ def register(
     not_covered: Sequence[str],
     start: NDArray[np.float32],
     entropy: Entropy = system_entropy,
+    approved: bool = False,
 ) -> Run:
     """A new run of `prepared`, on the record with what all its rounds would cost.
 
     Args:
       not_covered: accesses to private data that the sums do not cover, in plain words; they come first in every report.
       start: float32, shape (d,), the starting parameters.
+      approved: whether a second person approved the run, or its job waits until one does.
 
     Raises:
+      TuttiError: FORBIDDEN if the population asks for an approval and there is none.
       TuttiError: BUDGET_EXCEEDED if the population's budget has no room for all its rounds.
     """
     spec = prepared.spec
+    if not approved:
+        Policies(store.transactions, store.ledger).check_start(spec.population)
     planned = prepared.mechanism.event(spec.rounds)
     BudgetGuard(store.ledger, population=spec.population).check_run(planned)
     run, ordinal = store.next_run_id(spec)

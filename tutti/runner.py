@@ -1,4 +1,4 @@
-"""The runner: a process that leases jobs and plays their runs (`python -m tutti.runner --store STORE`).
+"""The runner: a process that leases jobs and plays their runs and audits (`python -m tutti.runner --store STORE`).
 
 Any number of runners may share a store. One that is told to stop (SIGTERM) gives its job back after the round it is in; one that is
 killed loses its lease, and the next runner resumes its run.
@@ -17,18 +17,17 @@ from prometheus_client import start_http_server
 
 from contract.entropy import system_entropy
 from contract.errors import ErrorCode, TuttiError
-from server.jobs import LEASE_S, Job, Jobs
+from server.audits import Audits, abandon_runs
+from server.jobs import LEASE_S, Job, JobKind, Jobs, JobState
+from server.keys import KeyDirectory
 from server.observability import configure_logs, configure_spans, of_process
 from server.store.store import Store
 from server.store.values import RunState
-from tutti import runs
+from tutti import audit_jobs, runs, stores
+from tutti.audit_jobs import Stopped
 
 POLL_S = 0.5
 _LOG = structlog.get_logger("tutti.runner")
-
-
-class _Stopped(Exception):
-    """The runner was told to stop, or lost its lease."""
 
 
 class _Watch:
@@ -45,7 +44,7 @@ class _Watch:
         """Logs the round; stops the run between rounds if the runner must."""
         _LOG.info("round", **{key: facts[key] for key in ("round", "state", "reported", "epsilon") if key in facts})
         if self._stop.is_set() or self._lost.is_set():
-            raise _Stopped
+            raise Stopped
 
 
 class Runner:
@@ -78,47 +77,67 @@ class Runner:
 
     def _play(self, store: Store, jobs: Jobs, job: Job) -> None:
         ended, lost = threading.Event(), threading.Event()
-        renewal = threading.Thread(target=self._renew, args=(jobs, job.run, ended, lost), daemon=True)
+        renewal = threading.Thread(target=self._renew, args=(jobs, job.id, ended, lost), daemon=True)
         renewal.start()
-        log = _LOG.bind(run=job.run[:12], holder=self._holder)
+        log = _LOG.bind(holder=self._holder, **{job.kind.value: job.id[:12]})
         try:
-            if store.run(job.run).state is RunState.RUNNING:
-                workers = job.workers if job.workers is not None else self._workers
-                runs.resume(job.run, workers=workers, store=self._location, progress=_Watch(self._stop, lost))
-        except _Stopped:
+            self._do(store, jobs, job, lost)
+        except Stopped:
             log.info("given back")
-            jobs.release(job.run, self._holder)
+            jobs.release(job.id, self._holder)
+            self._abandon(store, jobs, job)
         except TuttiError as error:
             log.warning("failed", code=error.code.slug, detail=error.detail)
-            self._failed(store, job.run)
-            jobs.finish(job.run, self._holder, problem=error.code, detail=error.detail)
+            self._failed(store, job)
+            jobs.finish(job.id, self._holder, problem=error.code, detail=error.detail)
         except BaseException:
-            # Our own fault: said to whoever asked for the run, and raised for whoever runs this process.
-            self._failed(store, job.run)
-            jobs.finish(job.run, self._holder, problem=ErrorCode.INTERNAL, detail="the runner met a fault of ours; see its log")
+            # Our own fault: said to whoever asked for the job, and raised for whoever runs this process.
+            self._failed(store, job)
+            jobs.finish(job.id, self._holder, problem=ErrorCode.INTERNAL, detail="the runner met a fault of ours; see its log")
             raise
         else:
-            log.info("played", state=store.run(job.run).state.value)
-            jobs.finish(job.run, self._holder)
+            log.info("played")
+            jobs.finish(job.id, self._holder)
         finally:
             ended.set()
             renewal.join()
 
-    def _renew(self, jobs: Jobs, run: str, ended: threading.Event, lost: threading.Event) -> None:
+    def _do(self, store: Store, jobs: Jobs, job: Job, lost: threading.Event) -> None:
+        workers = job.workers if job.workers is not None else self._workers
+        if job.kind is JobKind.AUDIT:
+
+            def held() -> bool:
+                return not (self._stop.is_set() or lost.is_set()) and jobs.holds(job.id, self._holder)
+
+            audit_jobs.play(Audits(store.transactions), job.id, store=self._location, workers=workers, held=held)
+        elif store.run(job.id).state is RunState.RUNNING:
+            runs.resume(job.id, workers=workers, store=self._location, progress=_Watch(self._stop, lost))
+
+    def _abandon(self, store: Store, jobs: Jobs, job: Job) -> None:
+        """A cancelled audit may have begun one more run between the wish and the stop."""
+        now = jobs.of(job.id)
+        if job.kind is JobKind.AUDIT and now is not None and now.state is JobState.CANCELLED:
+            keys = KeyDirectory(stores.directory(self._location) / "keys")
+            for run in abandon_runs(store, Audits(store.transactions).audit(job.id)):
+                keys.destroy(run)
+
+    def _renew(self, jobs: Jobs, job: str, ended: threading.Event, lost: threading.Event) -> None:
         while not ended.wait(LEASE_S / 3):
-            if not jobs.renew(run, self._holder):
+            if not jobs.renew(job, self._holder):
                 lost.set()
                 return
 
     @staticmethod
-    def _failed(store: Store, run: str) -> None:
-        if store.run(run).state is RunState.RUNNING:
-            store.set_run_state(run, RunState.FAILED)
+    def _failed(store: Store, job: Job) -> None:
+        if job.kind is JobKind.RUN and store.run(job.id).state is RunState.RUNNING:
+            store.set_run_state(job.id, RunState.FAILED)
 
 
 def main() -> None:
     """Runs a runner until it is told to stop. A URL with a password is best given as `TUTTI_STORE`: arguments can be seen by others."""
-    parser = argparse.ArgumentParser(prog="tutti.runner", description="Plays the runs that were asked for over REST.")
+    parser = argparse.ArgumentParser(
+        prog="tutti.runner", description="Plays the runs and audits that were asked for over REST."
+    )
     parser.add_argument("--store", default=os.environ.get("TUTTI_STORE", ".tutti"), help="directory or database URL")
     parser.add_argument("--workers", type=int, default=None, help="worker processes; one a core unless given")
     parser.add_argument("--until-idle", action="store_true", help="end when no job is left")

@@ -53,6 +53,7 @@ def run(
     store: str = ".tutti",
     progress: Progress | None = None,
     faults: FaultHook = no_faults,
+    approved: bool = False,
 ) -> dict[str, Any]:
     """Trains a task on simulated devices and returns the run's object (see DESIGN, "Faces").
 
@@ -64,6 +65,7 @@ def run(
       seed_noise: fixes noise and rounding too; the guarantee is void and the report says so.
       workers: worker processes; one a core unless given, 0 trains in this process.
       store: directory or database URL.
+      approved: whether a second person approved it, where the population asks for that.
 
     Raises:
       TuttiError: with a code of the catalogue and what to do about it.
@@ -92,6 +94,7 @@ def run(
             settings=settings,
             not_covered=[*not_covered(prepared.spec), *disclosures(loader)],
             start=prepared.model.init(0),
+            approved=approved,
         )
         return play(
             database, keys, registered, prepared, loader, workers=workers, progress=progress or Silence(), faults=faults,

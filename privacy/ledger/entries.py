@@ -27,6 +27,7 @@ class EntryKind(Enum):
     APPROVAL = "approval"
     SECAGG_TRANSCRIPT = "secagg-transcript"
     ASSUMPTION_CHECKED = "assumption-checked"
+    APPROVAL_REQUIRED = "approval-required"
 
 
 def run_registered(
@@ -130,7 +131,15 @@ def model_released(*, population: str, run: str, round_index: int, model_digest:
 
 
 def parameter_tuned(
-    *, population: str, run: str | None, parameter: str, value: str, statistic: str, event: dict[str, Json] | None, reason: str
+    *,
+    population: str,
+    run: str | None,
+    parameter: str,
+    value: str,
+    statistic: str,
+    event: dict[str, Json] | None,
+    reason: str,
+    covered_by: int | None = None,
 ) -> bytes:
     """A scale, a clip or another parameter was chosen by looking at private statistics.
 
@@ -138,7 +147,9 @@ def parameter_tuned(
       value: what it was set to, as a decimal string.
       statistic: what was looked at.
       event: what the look costs by itself; None if it is not covered, and then every report says so first.
+      covered_by: the round of the run whose event covers the look, where all that was looked at is its noised sums.
     """
+    covered: dict[str, Json] = {} if covered_by is None else {"covered_by": covered_by}
     return _body(
         EntryKind.PARAMETER_TUNED,
         population=population,
@@ -148,6 +159,7 @@ def parameter_tuned(
         statistic=statistic,
         event=event,
         reason=reason,
+        **covered,
     )
 
 
@@ -206,10 +218,31 @@ def key_rotated(*, retired: str, current: str, endorsement: str, reason: str) ->
     )
 
 
-def approval(*, population: str, run: str, what: str, model_digest: str | None, by: str, decision: str = "approved") -> bytes:
-    """A second person's decision: `what` is `start` or `release`; `by` is a token id, no person's name."""
+def approval_required(*, population: str, required: bool, reason: str, by: str) -> bytes:
+    """From now on runs start, and models leave, only after a second person's decision; or no longer so."""
+    return _body(EntryKind.APPROVAL_REQUIRED, population=population, run=None, required=required, reason=reason, by=by)
+
+
+def approval(
+    *,
+    population: str,
+    run: str | None,
+    what: str,
+    model_digest: str | None,
+    by: str,
+    decision: str = "approved",
+    audit: str | None = None,
+) -> bytes:
+    """A second person's decision: `what` is `start` or `release` of a run, or `audit`; `by` is a token id, no person's name."""
     return _body(
-        EntryKind.APPROVAL, population=population, run=run, what=what, model_digest=model_digest, by=by, decision=decision
+        EntryKind.APPROVAL,
+        population=population,
+        run=run,
+        what=what,
+        model_digest=model_digest,
+        by=by,
+        decision=decision,
+        **({} if audit is None else {"audit": audit}),
     )
 
 

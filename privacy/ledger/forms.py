@@ -34,7 +34,10 @@ _FIELDS: Mapping[EntryKind, Mapping[str, tuple[type, ...]]] = MappingProxyType(
             "population": (_NOTHING,), "run": (_NOTHING,), "retired": (_TEXT,), "current": (_TEXT,), "endorsement": (_TEXT,),
             "reason": (_TEXT,),
         },
-        EntryKind.APPROVAL: {"what": (_TEXT,), "model_digest": (_TEXT, _NOTHING), "by": (_TEXT,), "decision": (_TEXT,)},
+        EntryKind.APPROVAL_REQUIRED: {"run": (_NOTHING,), "required": (_FLAG,), "reason": (_TEXT,), "by": (_TEXT,)},
+        EntryKind.APPROVAL: {
+            "run": (_TEXT, _NOTHING), "what": (_TEXT,), "model_digest": (_TEXT, _NOTHING), "by": (_TEXT,), "decision": (_TEXT,),
+        },
         EntryKind.SECAGG_TRANSCRIPT: {"round": (_WHOLE,), "group": (_WHOLE,), "transcript": (_TEXT,), "facts": (_OBJECT,)},
         EntryKind.ASSUMPTION_CHECKED: {
             "assumption": (_TEXT,), "status": (_TEXT,), "measured": (_OBJECT,), "evidence": (_TEXT,),
@@ -73,6 +76,8 @@ def read(body: bytes) -> dict[str, Any]:
     except ValueError:
         raise ValueError(f"an entry of kind {facts.get('kind')!r}, which this version does not know") from None
     _check(facts, {**_SHARED, **_FIELDS[kind]}, kind)
+    if kind is EntryKind.PARAMETER_TUNED and "covered_by" in facts:
+        _check(facts, {"run": (_TEXT,), "covered_by": (_WHOLE,), "event": (_NOTHING,)}, kind)
     if kind is EntryKind.ROUND_OUTCOME:
         if facts["result"] not in _RESULTS:
             raise ValueError(f"an outcome is committed or abandoned, not {facts['result']!r}")

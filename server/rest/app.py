@@ -9,10 +9,11 @@ from fastapi.routing import APIRoute
 from contract.clock import Clock, SystemClock
 from privacy.ledger.notes import SignerKey
 from server import pages
+from server.audits import Audits
 from server.jobs import Jobs
 from server.observability import Metrics, observe_store
 from server.policies import Policies
-from server.rest import costs, events, health, ledger, models, populations, problems, reporting, runs
+from server.rest import audits, costs, events, health, ledger, models, populations, problems, reporting, runs
 from server.rest.answered import AnsweredRequests
 from server.rest.limits import BURST, MOST_BODY_BYTES, REQUESTS_PER_S, LimitsMiddleware, RateLimit
 from server.rest.services import Launcher, Services
@@ -62,7 +63,7 @@ def create_app(
     )  # fmt: skip
     app.state.services = services
     problems.install(app)
-    for module in (runs, events, models, reporting, populations, ledger, costs, health):
+    for module in (runs, events, models, reporting, populations, ledger, audits, costs, health):
         app.include_router(module.router)
     pages.install(app)
     front = RateLimit(clock, per_s=requests_per_s, burst=burst)
@@ -85,7 +86,7 @@ def _services(
     metrics.follow(lambda: tally(transactions), jobs.counts)
     observe_store(transactions.engine, metrics)
     return Services(
-        store=store, tokens=Tokens(transactions), jobs=jobs, policies=Policies(transactions),
+        store=store, tokens=Tokens(transactions), jobs=jobs, audits=Audits(transactions), policies=Policies(transactions, store.ledger),
         answered=AnsweredRequests(transactions), rate=rate, metrics=metrics, launcher=launcher, signer=signer,
         open_access=open_access, data_directory=data_directory, spendings=Spendings(store.ledger),
     )  # fmt: skip

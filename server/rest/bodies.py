@@ -15,6 +15,21 @@ EXAMPLE_TASK: dict[str, Any] = {
     "privacy": {"mechanism": "tree", "clip_norm": 0.5, "noise_multiplier": 3.0, "delta": 1e-5},
     "rounds": 10,
 }
+EXAMPLE_AUDIT: dict[str, Any] = {
+    "task": {
+        "name": "demo-words",
+        "population": "demo-audit",
+        "model": {"name": "next_word_small"},
+        "data": {"source": "synthetic", "devices": 60},
+        "cohort": {"report_goal": 20, "over_selection": 1.3},
+        "training": {"batch_size": 16, "max_examples": 64, "learning_rate": 0.5},
+        "privacy": {"mechanism": "tree", "clip_norm": 0.3, "noise_multiplier": 4.0, "delta": 1e-5},
+        "rounds": 2,
+    },
+    "canaries": {"devices": [1, 4], "copies": [4], "per_cell": 2, "per_device": 32},
+    "references": 1000,
+    "treatments": [{"name": "z4"}],
+}
 Reason = Annotated[str, Field(min_length=3, max_length=500, examples=["quarterly review, ticket 1234"])]
 
 
@@ -238,14 +253,54 @@ class PolicyChange(Incoming):
     """Whether runs start, and models leave, only after another person's approval."""
 
     required: bool
+    reason: Reason | None = None
 
 
 class AuditBody(BaseModel):
-    """An audit on the record."""
+    """What an audit put on the record about one model."""
 
     index: int
     run: str | None
     entry: dict[str, JsonValue]
+
+
+class AuditProgress(BaseModel):
+    """How far an audit is: `done` of `total` rounds or references of the stage that it is in."""
+
+    stage: str = Field(examples=["training"])
+    arm: str = Field(examples=["small-control"])
+    done: int
+    total: int
+
+
+class AuditJobBody(BaseModel):
+    """An audit that was asked for. `verdict` is null until it ended; `passed`, `warned` or `failed` then."""
+
+    audit: str
+    name: str
+    task: str
+    population: str
+    state: str = Field(examples=["queued"])
+    attempts: int
+    problem: str | None
+    detail: str | None
+    progress: AuditProgress | None
+    verdict: str | None
+    started: str
+
+
+class AuditDetail(Page[AuditBody]):
+    """An audit: its entries, and its job and result if it was asked for here."""
+
+    job: AuditJobBody | None
+    result: dict[str, JsonValue] | None
+
+
+class AuditLaunchBody(Incoming):
+    """An audit to run on simulated devices: an audit file as JSON, its `task` spelled out."""
+
+    audit: dict[str, JsonValue] = Field(examples=[EXAMPLE_AUDIT])
+    workers: Annotated[int, Field(ge=0, le=256)] | None = None
 
 
 class Health(BaseModel):

@@ -18,10 +18,10 @@ from server.store.values import Round, RunState
 router = APIRouter(prefix="/v1", tags=["runs"])
 POLL_S = 0.4
 _FLEET_FACT = "virtual_s"
-_STREAM = {200: {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+STREAM = {200: {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 
 
-@router.get("/runs/{run}/events", response_class=EventSourceResponse, responses={**_STREAM, **READ_ONE})
+@router.get("/runs/{run}/events", response_class=EventSourceResponse, responses={**STREAM, **READ_ONE})
 def events(
     services: ServicesOf,
     principal: Reader,

@@ -27,7 +27,7 @@ def launch(services: Services, principal: Principal, body: bodies.LaunchBody) ->
     check_population(principal, spec.population)
     run = services.launcher.register(spec, seed=body.seed, seed_noise=body.seed_noise)
     job = services.jobs.add(
-        run=run.id, population=spec.population, requested_by=principal.id, workers=body.workers,
+        job=run.id, population=spec.population, requested_by=principal.id, workers=body.workers,
         approved=not services.policies.approval_required(spec.population),
     )  # fmt: skip
     return run, job
@@ -123,12 +123,12 @@ def approve(services: Services, principal: Principal, run: Run, body: bodies.App
       TuttiError: FORBIDDEN to whoever launched the run; RUN_STATE if nothing waits for this approval.
     """
     job = services.jobs.of(run.id)
-    if job is None or not services.policies.approval_required(run.spec.population):
+    if not services.policies.approval_required(run.spec.population):
         raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} needs no approval")
-    if principal.id == job.requested_by:
+    if job is not None and principal.id == job.requested_by:
         raise TuttiError(ErrorCode.FORBIDDEN, "whoever launched a run cannot approve it: another person must")
     if body.what == "start":
-        if job.state is not JobState.AWAITING_APPROVAL:
+        if job is None or job.state is not JobState.AWAITING_APPROVAL:
             raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} does not wait for its start")
         approvals.record(services, principal, run, what="start")
         services.jobs.approve(run.id)

@@ -43,7 +43,7 @@ def list_entries(
     for entry in services.store.ledger.entries(
         run=whole_run, population=population, kind=None if kind is None else kind.value, start=start
     ):
-        if _visible(principal, entry):
+        if visible(principal, entry):
             found.append(entry)
         if len(found) > limit:
             break
@@ -57,7 +57,7 @@ def show_entry(
 ) -> Response:
     """One entry."""
     entry = services.store.ledger.entry(index)
-    if not _visible(principal, entry):
+    if not visible(principal, entry):
         raise TuttiError(ErrorCode.NOT_FOUND, f"the ledger has no entry {index}")
     body = entry_body(entry)
     return caching.immutable(body, tag=body.leaf_hash, if_none_match=if_none_match)
@@ -106,40 +106,6 @@ def prove_consistency(
     return caching.immutable(body, tag=f"c{first}-{whole}-{new.hex()[:16]}", if_none_match=if_none_match)
 
 
-@router.get("/audits", tags=["audits"], responses=READ)
-def list_audits(
-    services: ServicesOf, principal: Reader, limit: Limit = 50, cursor: Cursor = None
-) -> bodies.Page[bodies.AuditBody]:
-    """Audits on the record, the oldest first: what was measured beside what is proven."""
-    start = cursors.number(cursor, default=-1) + 1
-    entries = services.store.ledger.entries(kind=EntryKind.AUDIT_RECORDED.value, start=start)
-    seen = [entry for entry in entries if _visible(principal, entry)]
-    page, following = cursors.cut(seen, limit, lambda entry: str(entry.index))
-    found = [(entry.index, json.loads(entry.body)) for entry in page]
-    return bodies.Page(
-        items=[bodies.AuditBody(index=index, run=facts.get("run"), entry=facts) for index, facts in found], next=following
-    )
-
-
-@router.get("/audits/{audit}", tags=["audits"], responses=READ_ONE)
-def show_audit(
-    services: ServicesOf, principal: Reader, audit: Annotated[str, Path(min_length=8, max_length=64, pattern="^[a-f0-9]+$")]
-) -> bodies.Page[bodies.AuditBody]:
-    """One audit, named by its id or a prefix: an entry for each model that it attacked, the control's first.
-
-    Raises:
-      TuttiError: NOT_FOUND if no such audit is on the record.
-    """
-    entries = services.store.ledger.entries(kind=EntryKind.AUDIT_RECORDED.value, start=0)
-    read = [(entry.index, json.loads(entry.body)) for entry in entries if _visible(principal, entry)]
-    found = [(index, facts) for index, facts in read if str(facts["measured"].get("audit", "")).startswith(audit)]
-    if not found:
-        raise TuttiError(ErrorCode.NOT_FOUND, f"no audit on the record starts with {audit!r}")
-    return bodies.Page(
-        items=[bodies.AuditBody(index=index, run=facts.get("run"), entry=facts) for index, facts in found], next=None
-    )
-
-
 def entry_body(entry: Entry) -> bodies.EntryBody:
     """An entry as the API tells it."""
     text = entry.body.decode()
@@ -148,7 +114,8 @@ def entry_body(entry: Entry) -> bodies.EntryBody:
     )
 
 
-def _visible(principal: Principal, entry: Entry) -> bool:
+def visible(principal: Principal, entry: Entry) -> bool:
+    """Whether an entry lies within a token's limits."""
     if not principal.populations:
         return True
     population = str(json.loads(entry.body).get("population") or "")

@@ -21,7 +21,7 @@ PopulationName = Annotated[str, Path(max_length=63, pattern="^[a-z0-9][a-z0-9._-
 def list_populations(services: ServicesOf, principal: Reader) -> bodies.Page[bodies.PopulationBody]:
     """Every population that has runs, a budget or a policy."""
     runs = services.store.runs()
-    names = {run.spec.population for run in runs} | set(services.policies.populations()) | budgeting.populations(services)
+    names = {run.spec.population for run in runs} | services.policies.populations() | budgeting.populations(services)
     items = [_population(services, name, [run for run in runs if run.spec.population == name]) for name in sorted(names)]
     return bodies.Page(items=[item for item in items if principal.sees(item.population)], next=None)
 
@@ -47,9 +47,9 @@ def set_budget(
 def set_approval(
     services: ServicesOf, principal: Officer, population: PopulationName, body: bodies.PolicyChange
 ) -> bodies.PopulationBody:
-    """Whether runs of this population start, and their models leave, only after another person's approval."""
+    """Whether runs of this population start, and their models leave, only after another person's approval; the rule is an entry."""
     check_population(principal, population)
-    services.policies.set_approval(population, required=body.required)
+    services.policies.set_approval(population, required=body.required, reason=body.reason or "", by=f"token {principal.id}")
     return _population(services, population, _runs_of(services, population))
 
 

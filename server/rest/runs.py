@@ -27,9 +27,18 @@ CHANGE = READ_ONE | describes(ErrorCode.RUN_STATE)
 PopulationFilter = Annotated[str | None, Query(pattern="^[a-z0-9][a-z0-9._-]{0,62}$", description="Of this population only.")]
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200, pattern="^[!-~]+$")]
 
-_LAUNCHED: dict[int | str, dict[str, Any]] = {
+REFUSALS = describes(
+    ErrorCode.TASK_INVALID,
+    ErrorCode.DATA_INVALID,
+    ErrorCode.MECHANISM_UNSUPPORTED,
+    ErrorCode.BUDGET_EXCEEDED,
+    ErrorCode.CONFLICT,
+    ErrorCode.LEASE_HELD,
+    ErrorCode.UNAVAILABLE,
+)
+LAUNCHED: dict[int | str, dict[str, Any]] = {
     201: {
-        "description": "The run is registered and waits for a runner (or for an approval).",
+        "description": "It is registered and waits for a runner (or for an approval).",
         "headers": {"Location": {"schema": {"type": "string"}}},
     }
 }
@@ -59,24 +68,14 @@ def list_runs(
         places = [place for place, run in enumerate(found) if run.id == after]
         found = found[places[0] + 1 :] if places else []
     page, following = cursors.cut(found, limit, lambda run: run.id)
-    jobs = services.jobs.of_runs([run.id for run in page])
+    jobs = services.jobs.of_all([run.id for run in page])
     return bodies.Page(items=[describing.run_body(run, jobs.get(run.id)) for run in page], next=following)
 
 
 @router.post(
     "/runs",
     status_code=201,
-    responses=READ
-    | describes(
-        ErrorCode.TASK_INVALID,
-        ErrorCode.DATA_INVALID,
-        ErrorCode.MECHANISM_UNSUPPORTED,
-        ErrorCode.BUDGET_EXCEEDED,
-        ErrorCode.CONFLICT,
-        ErrorCode.LEASE_HELD,
-        ErrorCode.UNAVAILABLE,
-    )
-    | _LAUNCHED,
+    responses=READ | REFUSALS | LAUNCHED,
 )
 def launch(
     services: ServicesOf,

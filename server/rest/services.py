@@ -1,13 +1,15 @@
 """What routes work with: the store and the tables around it, made once for an application."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from fastapi import Request
 
 from contract.task import TaskSpec
 from privacy.ledger.notes import SignerKey
+from server.audits import Audits, PlannedAudit
 from server.jobs import Jobs
 from server.observability import Metrics
 from server.policies import Policies
@@ -30,6 +32,14 @@ class Launcher(Protocol):
         """
         ...
 
+    def plan_audit(self, mapping: Mapping[str, Any], spec: TaskSpec) -> PlannedAudit:
+        """An audit of `spec`, whose file is `mapping`, checked but not started.
+
+        Raises:
+          TuttiError: with a code of the catalogue if the audit, its task or its data does not allow it.
+        """
+        ...
+
     def forget(self, run: str) -> None:
         """Destroys the noise key of a run that is over."""
         ...
@@ -42,6 +52,7 @@ class Services:
     store: Store
     tokens: Tokens
     jobs: Jobs
+    audits: Audits
     policies: Policies
     answered: AnsweredRequests
     rate: RateLimit

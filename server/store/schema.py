@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, inspect, make_url, text
 from contract.errors import ErrorCode, TuttiError
 from server.store.engine import database_url, open_engine, reading
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration, and the only schema that this version reads and writes."""
 _LOCK = 7_311_001
 """PostgreSQL's advisory lock that migrations hold."""

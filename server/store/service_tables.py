@@ -1,16 +1,20 @@
-"""Tables of the service around the ledger: jobs, tokens, answered requests, policies. Nothing here is a guarantee."""
+"""Tables of the service around the ledger: jobs, audits, tokens, answered requests, policies. Nothing here is a guarantee."""
 
-from sqlalchemy import Float, ForeignKey, Integer, LargeBinary, String, Text
+from sqlalchemy import Float, Integer, LargeBinary, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.store.tables import Base
 
 
 class JobRow(Base):
-    """A run that a runner should play. Whoever holds the lease plays it; a lease that is not renewed is free for the next."""
+    """A run or an audit that a runner should play; `id` is its own.
+
+    Whoever holds the lease plays it; a lease that is not renewed is free for the next.
+    """
 
     __tablename__ = "jobs"
-    run: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(10))
     population: Mapped[str] = mapped_column(String(64), index=True)
     state: Mapped[str] = mapped_column(String(20), index=True)
     workers: Mapped[int | None] = mapped_column(Integer)
@@ -20,6 +24,21 @@ class JobRow(Base):
     attempts: Mapped[int] = mapped_column(Integer)
     problem: Mapped[str | None] = mapped_column(String(40))
     detail: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[str] = mapped_column(String(40))
+
+
+class AuditRow(Base):
+    """An audit that was asked for: `spec` is its file as JSON, `data_digests` what its runs train on, `result` its object once it ended."""
+
+    __tablename__ = "audits"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64))
+    task: Mapped[str] = mapped_column(String(64))
+    population: Mapped[str] = mapped_column(String(64), index=True)
+    spec: Mapped[str] = mapped_column(Text)
+    data_digests: Mapped[str] = mapped_column(Text)
+    progress: Mapped[str] = mapped_column(Text)
+    result: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[str] = mapped_column(String(40))
 
 

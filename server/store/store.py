@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import delete, func, select
@@ -148,10 +148,14 @@ class Store:
         reported: int,
         facts: Mapping[str, Any],
         final: bool,
+        tuned: Sequence[bytes] = (),
     ) -> int:
-        """Entry, model and the run's position in one transaction; returns the entry's index."""
+        """Entry, model and the run's position in one transaction; returns the entry's index.
+
+        `tuned` are the entries of parameters that follow the round's release.
+        """
         with self._transactions.begin() as session:
-            index = self.ledger.append_in(session, [entry])[0]
+            index = self.ledger.append_in(session, [entry, *tuned])[0]
             row = session.get_one(RoundRow, (run, round_index))
             row.state, row.reported, row.outcome_entry, row.model_digest = "committed", reported, index, model.digest
             row.facts = json.dumps(dict(facts))
@@ -165,9 +169,18 @@ class Store:
         return index
 
     def abandon_round(
-        self, *, run: str, round_index: int, leaf: int, entry: bytes, reason: str, leaf_used: bool, facts: Mapping[str, Any]
+        self,
+        *,
+        run: str,
+        round_index: int,
+        leaf: int,
+        entry: bytes,
+        reason: str,
+        leaf_used: bool,
+        facts: Mapping[str, Any],
+        final: bool = False,
     ) -> int:
-        """Records a round without a model; a leaf that was charged is used up."""
+        """Records a round without a model; a leaf that was charged is used up, and with the `final` one the run is over."""
         with self._transactions.begin() as session:
             index = self.ledger.append_in(session, [entry])[0]
             row = session.get(RoundRow, (run, round_index))
@@ -180,6 +193,8 @@ class Store:
             owner = session.get_one(RunRow, run)
             owner.next_round, owner.next_leaf = round_index + 1, leaf + int(leaf_used)
             owner.attempts += 1
+            if final:
+                owner.state = RunState.COMPLETED.value
         return index
 
     def add_facts(self, run: str, round_index: int, facts: Mapping[str, Any]) -> None:

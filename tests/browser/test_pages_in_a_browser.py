@@ -24,6 +24,11 @@ TASK = """{"name": "seen", "population": "people", "model": {"name": "mlp"}, "da
 "cohort": {"report_goal": 6, "over_selection": 1.5, "minimum_reports": 3},
 "training": {"batch_size": 10, "max_examples": 10, "learning_rate": 0.1},
 "privacy": {"mechanism": "tree", "clip_norm": 0.5, "noise_multiplier": 5.0, "delta": 1e-5}, "rounds": 3}"""
+AUDIT = """{"task": {"name": "words", "population": "audited", "model": {"name": "next_word_small"},
+"data": {"source": "synthetic", "devices": 30}, "cohort": {"report_goal": 10, "over_selection": 1.2},
+"training": {"batch_size": 16, "max_examples": 16, "learning_rate": 0.5},
+"privacy": {"mechanism": "gaussian", "clip_norm": 0.3, "noise_multiplier": 4.0, "delta": 1e-5}, "rounds": 1},
+"canaries": {"devices": [1, 2], "copies": [4], "per_cell": 2, "per_device": 16}, "references": 300, "treatments": [{"name": "z4"}]}"""
 TIMEOUT_MS = 60_000
 
 
@@ -133,6 +138,26 @@ def test_a_run_is_launched_watched_reported_and_its_ledger_verified(site: Site, 
     watched.shot("overview-wide")
     page.goto(f"{site.address}/audits")
     page.wait_for_selector("#audits")
+    assert not watched.complaints
+
+
+@pytest.mark.timeout(240)
+def test_an_audit_is_asked_for_watched_and_read(site: Site, browser: Any) -> None:
+    watched = Watched(browser, WIDE)
+    page = watched.page
+    page.goto(f"{site.address}/audits")
+    page.fill("#audit", AUDIT)
+    page.click("#start")
+    page.wait_for_selector("#jobs [role=progressbar]")
+    page.wait_for_selector("#jobs .state.done")
+    page.wait_for_selector("#jobs table")
+    page.wait_for_selector("#audits article")
+    assert page.locator("#jobs tbody tr").count() == 2
+    assert page.locator("#audits article").count() == 2
+    watched.shot("audits-wide")
+    page.set_viewport_size(NARROW)
+    assert watched.fits()
+    watched.shot("audits-done-narrow")
     assert not watched.complaints
 
 

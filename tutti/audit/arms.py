@@ -43,7 +43,15 @@ class Arm:
 
 
 def train(
-    name: str, spec: TaskSpec, loader: Loader, *, seed: int, store: str, workers: int | None, progress: Progress | None = None
+    name: str,
+    spec: TaskSpec,
+    loader: Loader,
+    *,
+    seed: int,
+    store: str,
+    workers: int | None,
+    progress: Progress | None = None,
+    approved: bool = False,
 ) -> Arm:
     """Trains one arm, or goes on with a run of the same task, data and seed; a completed one is used as it is.
 
@@ -53,7 +61,7 @@ def train(
     model, found = prepared(spec, loader), existing(spec, loader, seed=seed, store=store)
     watching = progress or Silence()
     if found is None:
-        result = runs.run(spec, data=loader, seed=seed, workers=workers, store=store, progress=watching)
+        result = runs.run(spec, data=loader, seed=seed, workers=workers, store=store, progress=watching, approved=approved)
     else:
         result = runs.resume(found.id, data=loader, workers=workers, store=store, progress=watching)
     with stores.opened(store) as (database, _):

@@ -40,11 +40,37 @@ def _unwatched(_done: int, _total: int) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What an audit will do: its id, its canaries, and the devices with them among the real ones."""
+
+    id: str
+    made: canary_files.Canaries
+    loader: CanaryLoader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Watchers:
     """Who is told: of the rounds of an arm, and of the references scored for it."""
 
     rounds: Callable[[TaskSpec], AbstractContextManager[Progress]] = field(default=lambda _: nullcontext(Silence()))
     scoring: Callable[[str], Watch] = field(default=lambda _: _unwatched)
+
+
+def plan(spec: AuditSpec, *, data: Loader | None = None) -> Plan:
+    """Everything that can be refused before anything is trained, and the audit's id: a digest of its specification and data.
+
+    Args:
+      data: the real devices' examples; the task's own source unless given.
+
+    Raises:
+      TuttiError: with a code of the catalogue.
+    """
+    for chosen in spec.arms:
+        tasks.refuse(spec.arm(chosen))
+    base = data if data is not None else open_loader(spec.task.data, model=spec.task.model.name)
+    made = make_canaries(spec, arms.prepared(spec.task, base))
+    loader = CanaryLoader(base=base, canaries=made, per_device=spec.canaries.per_device, seed=spec.seed)
+    return Plan(id=canonical.digest({"audit": spec.digest, "data": loader.digest}), made=made, loader=loader)
 
 
 def run(
@@ -54,23 +80,21 @@ def run(
     store: str = ".tutti",
     workers: int | None = None,
     watchers: Watchers | None = None,
+    approved: bool = False,
 ) -> dict[str, Any]:
     """Trains, scores and judges all arms; returns the audit's object, whose files are beside the store.
 
     Args:
       data: the real devices' examples; the task's own source unless given.
+      approved: whether a second person approved it, where the population asks for that.
 
     Raises:
       TuttiError: with a code of the catalogue. An audit that fails by its verdict does not raise: its object says `failed`.
     """
     watching, clock = watchers or Watchers(), SystemClock()
     began = clock.now_s()
-    for chosen in spec.arms:
-        tasks.refuse(spec.arm(chosen))
-    base = data if data is not None else open_loader(spec.task.data, model=spec.task.model.name)
-    made = make_canaries(spec, arms.prepared(spec.task, base))
-    loader = CanaryLoader(base=base, canaries=made, per_device=spec.canaries.per_device, seed=spec.seed)
-    audit = canonical.digest({"audit": spec.digest, "data": loader.digest})
+    planned = plan(spec, data=data)
+    audit, made, loader = planned.id, planned.made, planned.loader
     directory = stores.directory(store) / "audits" / audit[:12]
     _write(directory / "canaries.json", canary_files.to_json(made))
     trained, scored, timing = list[Arm](), list[Scores](), _Timing()
@@ -78,7 +102,9 @@ def run(
     for chosen in spec.arms:
         task = spec.arm(chosen)
         with watching.rounds(task) as progress:
-            arm = arms.train(chosen.name, task, loader, seed=spec.seed, store=store, workers=workers, progress=progress)
+            arm = arms.train(
+                chosen.name, task, loader, seed=spec.seed, store=store, workers=workers, progress=progress, approved=approved
+            )
         if scorer is None or scorer.model is not arm.model:
             scorer = scorer_of(arm.model, made, references=spec.references, beam=spec.beam, seed=spec.seed)
         scored.append(_scored(scorer, arm, directory, watching.scoring(chosen.name), timing))
@@ -88,8 +114,9 @@ def run(
         for arm, chosen in zip(trained, spec.arms, strict=True):
             if chosen != spec.control:
                 probed[arm.name] = probing.probe(
-                    spec, spec.arm(chosen), arm.name, store=store, directory=directory, workers=workers, rounds=watching.rounds
-                )
+                    spec, spec.arm(chosen), arm.name, store=store, directory=directory, workers=workers, rounds=watching.rounds,
+                    approved=approved,
+                )  # fmt: skip
     result = _result(spec, audit, made, trained, scored, probed)
     result["cost"] = timing.to_json()
     result["files"] = _publish(result, directory)

@@ -17,7 +17,7 @@ from tutti import stores
 from tutti.audit import arms, measures
 from tutti.audit.arms import Arm, ModelKeeper
 from tutti.audit.probes import ProbeLoader, probing_task, shares
-from tutti.audit.specification import AuditSpec
+from tutti.audit.specification import AuditSpec, ProbeSpec
 from tutti.runs import Progress
 
 RELEASED = ("final model", "all models")
@@ -85,6 +85,7 @@ def probe(
     directory: Path,
     workers: int | None,
     rounds: Callable[[TaskSpec], AbstractContextManager[Progress]],
+    approved: bool = False,
 ) -> Probed:
     """Trains the probes of one treatment, or goes on with their run.
 
@@ -93,15 +94,14 @@ def probe(
     """
     if spec.probes is None:
         raise ValueError("this audit has no probes")
-    chosen = spec.probes
-    loader = ProbeLoader(canaries=chosen.canaries, dimension=chosen.dimension, seed=spec.seed)
+    chosen, loader = spec.probes, loader_of(spec.probes, seed=spec.seed)
     task = probing_task(treatment, loader, rounds=min(chosen.rounds, treatment.rounds))
     tasks.refuse(task)
     with rounds(task) as progress:
         keeper = ModelKeeper(
             spec=task, loader=loader, seed=spec.seed, store=store, directory=directory / f"probes-{name}", inner=progress
         )
-        arm = arms.train(name, task, loader, seed=spec.seed, store=store, workers=workers, progress=keeper)
+        arm = arms.train(name, task, loader, seed=spec.seed, store=store, workers=workers, progress=keeper, approved=approved)
     took_part = participants(loader.num_devices, run=arm.run, store=store)
     sent, unsent = shares(
         keeper.models(arm),
@@ -110,6 +110,11 @@ def probe(
         ridge=(treatment.privacy.noise_multiplier or 0.0) ** 2,
     )
     return Probed(arm=arm, included=loader.included[took_part], sent=_by_release(sent), unsent=_by_release(unsent))
+
+
+def loader_of(probes: ProbeSpec, *, seed: int) -> ProbeLoader:
+    """The devices of an audit's probes."""
+    return ProbeLoader(canaries=probes.canaries, dimension=probes.dimension, seed=seed)
 
 
 def _by_release(by_round: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

@@ -265,7 +265,7 @@ def test_one_of_two_runners_gets_a_job_and_a_dead_ones_lease_runs_out(played: Ap
     jobs = Jobs(played.store.transactions, now_s=lambda: now)
     taken = jobs.take("one")
     assert taken is not None
-    assert (taken.run, taken.state) == (run, JobState.LEASED)
+    assert (taken.id, taken.state) == (run, JobState.LEASED)
     assert jobs.take("two") is None
     assert jobs.renew(run, "one")
     now += LEASE_S + 1
