@@ -46,7 +46,7 @@ class Floors:
         """Why a roster's graph is refused, or None.
 
         Source: NUMBERS.md, section 4: the complete graph with t >= ceil(2(k+1)/3) up to 64 devices, 2t > k + t1 everywhere, and
-        the bound on a cut at 2^-100.
+        the bound on a cut at 2^-100; `secagg.division` for the bound on a division at 2^-100.
         """
         n, corrupt = topology.roster_size, thresholds.count(parameters.corrupt_fraction, topology.roster_size)
         if n < parameters.minimum_roster:
@@ -59,4 +59,6 @@ class Floors:
         bad = corrupt + thresholds.count(parameters.drop_fraction, n)
         if n <= thresholds.COMPLETE_UP_TO or not thresholds.connected(n, topology.degree, bad, thresholds.SECURITY_BITS):
             return f"{topology.degree} neighbours are too few for {n} devices"
+        if topology.degree % 2 or not thresholds.undivided(n, topology.degree, topology.threshold, corrupt):
+            return f"a lying server can divide {n} devices with {topology.degree} neighbours and threshold {topology.threshold}"
         return None

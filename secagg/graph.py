@@ -37,6 +37,16 @@ class Graph:
         steps = np.concatenate([np.arange(-half, 0), np.arange(1, half + 1)])
         return tuple(sorted(self.order[(self.places[slot] + steps) % size].tolist()))
 
+    @property
+    def witnesses(self) -> tuple[int, ...]:
+        """Ascending slots of the k first places of the ring, whose signatures every device wants; none on the complete graph.
+
+        There two lists cannot both have t neighbours' signatures; on a ring neighbours in distant parts could sign different lists.
+        """
+        if self.topology.complete:
+            return ()
+        return tuple(sorted(self.order[: self.topology.degree].tolist()))
+
     def holds_together(self, survivors: NDArray[np.bool_]) -> bool:
         """Whether every k/2 successive places keep the survivors that security asks for.
 

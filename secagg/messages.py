@@ -54,11 +54,15 @@ class SealedShares:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShareKeys:
-    """Sealed shares for each neighbour, ascending, and a commitment to the seed of the self mask."""
+    """Sealed shares for each neighbour, ascending, and a commitment to the seed of the self mask.
+
+    On a ring a signature over the roster goes with them: who is far away cannot see whether shares open.
+    """
 
     context: bytes
     seed_commitment: bytes
     shares: tuple[SealedShares, ...]
+    signature: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -114,11 +118,15 @@ class Roster:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardedShares:
-    """Everybody who shared keys, as a bitmap, and the shares sealed for this device by those of its neighbours."""
+    """Everybody who shared keys, as a bitmap, and the shares sealed for this device by those of its neighbours.
+
+    On a ring with each of these neighbours' signatures over the roster, in the same order.
+    """
 
     context: bytes
     sharers: bytes
     shares: tuple[SealedShares, ...]
+    signatures: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,11 +146,21 @@ class NeighbourSignature:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WitnessSignature:
+    """A witness's consistency signature, with its certificate: a device has seen those of its neighbours only."""
+
+    slot: int
+    certificate: Certificate
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UnmaskRequest:
-    """The proof that enough neighbours signed the same survivors, and with it the request for shares."""
+    """The proof that enough neighbours, and on a ring enough witnesses, signed the same survivors: the request for shares."""
 
     context: bytes
     signatures: tuple[NeighbourSignature, ...]
+    witnesses: tuple[WitnessSignature, ...] = ()
 
 
 DeviceMessage: TypeAlias = AdvertiseKeys | ShareKeys | MaskedInput | ConsistencyCheck | Unmasking

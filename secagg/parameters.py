@@ -175,8 +175,9 @@ def choose(
 
     Guarantee:
       Up to floor(g n) devices may give the server everything. For every roster in the range 2t > k + t1, and (up to 2^-100 over the
-      graph, for each graph that the server tries) the honest survivors are connected. Any floor(q n) may leave at any time and the
-      round still ends with a sum (up to 2^-30, for leaving that does not depend on the graph).
+      graph, for each graph that the server tries) whatever it says to whom, the only sum that it learns is that of all honest survivors of
+      one list, `secagg.division`. Any floor(q n) may leave at any time and the round still ends with a sum (up to 2^-30, for leaving that
+      does not depend on the graph).
 
     Raises:
       Infeasible: naming what cannot be met and the nearest that can.
@@ -253,7 +254,7 @@ def _feasible(smallest: int, largest: int, corrupt_fraction: float, drop_fractio
     """A ring where there are enough devices and it serves every roster, else the complete graph if that does, else None."""
     if largest > thresholds.COMPLETE_UP_TO:
         lowest = max(smallest, thresholds.COMPLETE_UP_TO + 1)
-        rings = [thresholds.smallest_ring(n, corrupt_fraction, drop_fraction) for n in (lowest, largest)]
+        rings = [thresholds.undivided_ring(n, corrupt_fraction, drop_fraction) for n in (lowest, largest)]
         for ring in sorted(ring for ring in rings if ring is not None):
             small = range(smallest, max(thresholds.COMPLETE_UP_TO, ring[0] + 1) + 1)
             serves = all(thresholds.ring_serves(n, *ring, corrupt_fraction, drop_fraction) for n in (lowest, largest))

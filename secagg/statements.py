@@ -11,6 +11,11 @@ def advertisement(ctx0: bytes, cipher_key: bytes, mask_key: bytes) -> bytes:
     return encode("advertise keys", ctx0, cipher_key, mask_key)
 
 
+def dealing(ctx1: bytes, slot: int) -> bytes:
+    """What a device on a ring signs with the shares that it deals: that it was shown this roster, and has this place on it."""
+    return encode("share keys", ctx1, number(slot))
+
+
 def consistency(ctx1: bytes, sharers: bytes, survivors: bytes) -> bytes:
     """What a device signs before it releases: that it was shown these sharers (A1) and survivors (A2)."""
     return encode("consistency check", ctx1, sharers, survivors)

@@ -137,6 +137,8 @@ def _release_faults(transcript: Transcript) -> list[str]:
             faults.append(f"slot {slot}: a share of the wrong kind")
         if len(neighbours & signed) < topology.threshold:
             faults.append(f"slot {slot}: too few neighbours had signed")
+        if not topology.complete and len(signed.intersection(built.witnesses)) < topology.threshold:
+            faults.append(f"slot {slot}: too few witnesses had signed")
         shares = [ReleasedShare(neighbour=dealer, kind=kind, share=b"") for dealer, kind in release.released]
         statement = statements.release(ctx1, transcript.sharers, transcript.survivors, shares)
         if not authority.verifies(transcript.advertised[slot].certificate.identity, release.signature, statement):

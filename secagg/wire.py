@@ -26,6 +26,7 @@ from secagg.messages import (
     SurvivorsAnnouncement,
     Unmasking,
     UnmaskRequest,
+    WitnessSignature,
 )
 from secagg.parameters import MaskCipher, Parameters, Vector, VectorKind
 from secagg.reasons import Abort, AbortReason
@@ -41,7 +42,12 @@ def write_device_message(message: DeviceMessage | Abort) -> bytes:
             return pb.DeviceMessage(advertise_keys=_advertised(message)).SerializeToString()
         case ShareKeys():
             shares = [_sealed(sealed) for sealed in message.shares]
-            dealt = pb.ShareKeys(context=message.context, seed_commitment=message.seed_commitment, shares=shares)
+            dealt = pb.ShareKeys(
+                context=message.context,
+                seed_commitment=message.seed_commitment,
+                shares=shares,
+                signature=message.signature,
+            )
             return pb.DeviceMessage(share_keys=dealt).SerializeToString()
         case MaskedInput():
             words = message.words.astype("<u8", copy=False).tobytes()
@@ -72,14 +78,20 @@ def write_server_message(message: ServerMessage | Abort) -> bytes:
             return pb.ServerMessage(roster=roster).SerializeToString()
         case ForwardedShares():
             shares = [_sealed(sealed) for sealed in message.shares]
-            forwarded = pb.ForwardedShares(context=message.context, sharers=message.sharers, shares=shares)
+            forwarded = pb.ForwardedShares(
+                context=message.context, sharers=message.sharers, shares=shares, signatures=message.signatures
+            )
             return pb.ServerMessage(forwarded_shares=forwarded).SerializeToString()
         case SurvivorsAnnouncement():
             announced = pb.SurvivorsAnnouncement(context=message.context, survivors=message.survivors)
             return pb.ServerMessage(survivors_announcement=announced).SerializeToString()
         case UnmaskRequest():
             signatures = [pb.NeighbourSignature(slot=signed.slot, signature=signed.signature) for signed in message.signatures]
-            request = pb.UnmaskRequest(context=message.context, signatures=signatures)
+            witnesses = [
+                pb.WitnessSignature(slot=one.slot, certificate=_certificate(one.certificate), signature=one.signature)
+                for one in message.witnesses
+            ]
+            request = pb.UnmaskRequest(context=message.context, signatures=signatures, witnesses=witnesses)
             return pb.ServerMessage(unmask_request=request).SerializeToString()
         case Abort():
             return pb.ServerMessage(abort=_abort(message)).SerializeToString()
@@ -166,7 +178,9 @@ def _read_device(read: pb.DeviceMessage) -> DeviceMessage | Abort | None:
         case "share_keys":
             dealt = read.share_keys
             shares = tuple(_read_sealed(sealed) for sealed in dealt.shares)
-            return ShareKeys(context=dealt.context, seed_commitment=dealt.seed_commitment, shares=shares)
+            return ShareKeys(
+                context=dealt.context, seed_commitment=dealt.seed_commitment, shares=shares, signature=dealt.signature
+            )
         case "masked_input":
             raw = read.masked_input.words
             if len(raw) % 8:
@@ -197,14 +211,20 @@ def _read_server(read: pb.ServerMessage) -> ServerMessage | Abort | None:
         case "forwarded_shares":
             forwarded = read.forwarded_shares
             shares = tuple(_read_sealed(sealed) for sealed in forwarded.shares)
-            return ForwardedShares(context=forwarded.context, sharers=forwarded.sharers, shares=shares)
+            return ForwardedShares(
+                context=forwarded.context, sharers=forwarded.sharers, shares=shares, signatures=tuple(forwarded.signatures)
+            )
         case "survivors_announcement":
             announced = read.survivors_announcement
             return SurvivorsAnnouncement(context=announced.context, survivors=announced.survivors)
         case "unmask_request":
             signed = read.unmask_request.signatures
             signatures = tuple(NeighbourSignature(slot=one.slot, signature=one.signature) for one in signed)
-            return UnmaskRequest(context=read.unmask_request.context, signatures=signatures)
+            witnesses = tuple(
+                WitnessSignature(slot=one.slot, certificate=_read_certificate(one.certificate), signature=one.signature)
+                for one in read.unmask_request.witnesses
+            )
+            return UnmaskRequest(context=read.unmask_request.context, signatures=signatures, witnesses=witnesses)
         case "abort":
             return _read_abort(read.abort)
         case None:
@@ -212,9 +232,8 @@ def _read_server(read: pb.ServerMessage) -> ServerMessage | Abort | None:
 
 
 def _advertised(message: AdvertiseKeys) -> pb.AdvertiseKeys:
-    word = message.certificate
     return pb.AdvertiseKeys(
-        certificate=pb.Certificate(identity=word.identity, epoch=word.epoch, signature=word.signature),
+        certificate=_certificate(message.certificate),
         cipher_key=message.cipher_key,
         mask_key=message.mask_key,
         signature=message.signature,
@@ -222,9 +241,16 @@ def _advertised(message: AdvertiseKeys) -> pb.AdvertiseKeys:
 
 
 def _read_advertised(read: pb.AdvertiseKeys) -> AdvertiseKeys:
-    word = read.certificate
-    certificate = Certificate(word.identity, word.epoch, word.signature)
+    certificate = _read_certificate(read.certificate)
     return AdvertiseKeys(certificate=certificate, cipher_key=read.cipher_key, mask_key=read.mask_key, signature=read.signature)
+
+
+def _certificate(certificate: Certificate) -> pb.Certificate:
+    return pb.Certificate(identity=certificate.identity, epoch=certificate.epoch, signature=certificate.signature)
+
+
+def _read_certificate(read: pb.Certificate) -> Certificate:
+    return Certificate(read.identity, read.epoch, read.signature)
 
 
 def _sealed(sealed: SealedShares) -> pb.SealedShares:

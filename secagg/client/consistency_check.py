@@ -37,6 +37,10 @@ def consistency_check(state: Masked, announced: SurvivorsAnnouncement) -> Checke
     if not survivors[member.slot] or bool((survivors & ~sharers).any()):
         return Abort(AbortReason.WRONG_SURVIVORS)
     count = int(survivors.sum())
+    if (
+        member.graph.topology.complete
+    ):  # whoever dealt on another roster, or deals garbage, is no survivor: `secagg.division`, 3
+        count = 1 + sum(bool(survivors[slot]) for slot in state.held)
     if count < member.device.context.parameters.minimum_survivors:
         return Abort(AbortReason.TOO_FEW_SURVIVORS, f"{count} survivors")
     if sum(bool(survivors[slot]) for slot in member.neighbours) < member.threshold:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg import bitmaps, derivation, packing, sealing
+from secagg import authority, bitmaps, derivation, packing, sealing, statements
 from secagg.client.share_keys import Member, Shared
 from secagg.messages import ForwardedShares, MaskedInput, ShareKind
 from secagg.reasons import Abort, AbortReason
@@ -42,10 +42,29 @@ def masked_input(state: Shared, forwarded: ForwardedShares, inputs: Mapping[str,
         return Abort(AbortReason.TOO_FEW_SHARERS, f"{len(present)} neighbours of {len(member.neighbours)}")
     if not member.graph.holds_together(sharers):
         return Abort(AbortReason.TOO_FEW_SHARERS, "too few in one part of the graph")
+    strangers = _strangers(member, forwarded)
+    if strangers:
+        return Abort(AbortReason.BAD_SIGNATURE, "sharers that were not shown this roster", strangers)
     held = _open(state, forwarded)
     if len(held) < member.threshold:
         return Abort(AbortReason.UNUSABLE_SHARES, f"{len(held)} of {len(present)} could be opened")
     return _mask(state, forwarded.sharers, present, held, inputs)
+
+
+def _strangers(member: Member, forwarded: ForwardedShares) -> tuple[int, ...]:
+    """Neighbours of whom it is not shown that they dealt on this very roster: a ring's devices sign that (`secagg.division`, 3)."""
+    senders = [sealed.sender for sealed in forwarded.shares]
+    if member.graph.topology.complete:
+        return ()
+    if len(forwarded.signatures) != len(senders):
+        return tuple(senders)
+    return tuple(
+        slot
+        for slot, signature in zip(senders, forwarded.signatures, strict=True)
+        if not authority.verifies(
+            member.neighbours[slot].certificate.identity, signature, statements.dealing(member.ctx1, slot)
+        )
+    )
 
 
 def _open(state: Shared, forwarded: ForwardedShares) -> dict[int, dict[ShareKind, bytes]]:

@@ -22,6 +22,7 @@ class Member:
       slot: the device's place on the roster.
       graph: who is whose neighbour.
       neighbours: keys of the neighbours by slot, ascending.
+      witnesses: identities of the witnesses by slot; none on the complete graph.
     """
 
     device: Device
@@ -29,6 +30,7 @@ class Member:
     slot: int
     graph: Graph
     neighbours: dict[int, AdvertiseKeys] = field(repr=False)
+    witnesses: dict[int, bytes] = field(repr=False)
 
     @property
     def size(self) -> int:
@@ -101,6 +103,7 @@ def _join(state: Advertised, roster: Roster) -> Member | Abort:
         slot=slot,
         graph=built,
         neighbours={peer.slot: peer.keys for peer in roster.neighbours},
+        witnesses={witness: identities[witness] for witness in built.witnesses},
     )
 
 
@@ -125,7 +128,7 @@ def _agree(pair: keys.KeyPair, peers: dict[int, bytes]) -> dict[int, bytes] | No
 def _deal(state: Advertised, member: Member, seed: int, cipher_secrets: dict[int, bytes]) -> ShareKeys:
     peers = tuple(member.neighbours)
     coordinates = [peer + 1 for peer in peers]
-    entropy = state.device.entropy
+    entropy, topology = state.device.entropy, member.graph.topology
     self_mask = shamir.split(seed, member.threshold, coordinates, entropy)
     mask_key = shamir.split(state.mask_pair.scalar, member.threshold, coordinates, entropy)
     return ShareKeys(
@@ -135,6 +138,7 @@ def _deal(state: Advertised, member: Member, seed: int, cipher_secrets: dict[int
             sealing.seal(cipher_secrets[peer], member.ctx1, member.slot, peer, _element(one), _element(other))
             for peer, one, other in zip(peers, self_mask, mask_key, strict=True)
         ),
+        signature=b"" if topology.complete else state.device.identity.sign(statements.dealing(member.ctx1, member.slot)),
     )
 
 

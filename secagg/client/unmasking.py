@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from secagg import authority, bitmaps, statements
 from secagg.client.consistency_check import Checked
 from secagg.client.share_keys import Member
-from secagg.messages import ReleasedShare, ShareKind, Unmasking, UnmaskRequest
+from secagg.messages import ReleasedShare, ShareKind, Unmasking, UnmaskRequest, WitnessSignature
 from secagg.reasons import Abort, AbortReason
 
 
@@ -24,7 +24,9 @@ def unmasking(state: Checked, request: UnmaskRequest) -> Released | Abort:
 
     Guarantee:
       With 2t > k + t1 no server that at most t1 corrupt neighbours of a device help ever holds t shares of both secrets of that device:
-      each honest neighbour releases one of the two, and 2t shares would need k + t1 at most.
+      each honest neighbour releases one of the two, and 2t shares would need k + t1 at most. And no two devices of one roster
+      release for different lists of survivors: t signatures of the same k witnesses (on the complete graph, of all the others) are
+      behind each release, and honest ones sign once. What follows is proved in `secagg.division`.
     """
     member = state.member
     survivors = bitmaps.decode(state.survivors, member.size)
@@ -39,7 +41,36 @@ def unmasking(state: Checked, request: UnmaskRequest) -> Released | Abort:
     for signed in request.signatures[: member.threshold]:
         if not authority.verifies(member.neighbours[signed.slot].certificate.identity, signed.signature, statement):
             return Abort(AbortReason.BAD_SIGNATURE, f"slot {signed.slot}")
+    fault = _witness_fault(member, request, statement)
+    if fault is not None:
+        return fault
     return _release(state, [bool(alive) for alive in survivors])
+
+
+def _witness_fault(member: Member, request: UnmaskRequest, statement: bytes) -> Abort | None:
+    """Why the witnesses do not settle the list, or None. A device that is a witness itself may be shown its own signature."""
+    if member.graph.topology.complete:
+        return None
+    slots = [witness.slot for witness in request.witnesses]
+    if len(set(slots)) != len(slots) or not all(slot in member.witnesses for slot in slots):
+        return Abort(AbortReason.MALFORMED, "signatures must be of different witnesses")
+    if len(slots) < member.threshold:
+        return Abort(AbortReason.TOO_FEW_SIGNATURES, f"{len(slots)} of {member.threshold} witnesses")
+    for witness in request.witnesses[: member.threshold]:
+        if not _is_certified(member, witness):
+            return Abort(AbortReason.UNCERTIFIED, f"slot {witness.slot}")
+        if not authority.verifies(member.witnesses[witness.slot], witness.signature, statement):
+            return Abort(AbortReason.BAD_SIGNATURE, f"slot {witness.slot}")
+    return None
+
+
+def _is_certified(member: Member, witness: WitnessSignature) -> bool:
+    if witness.slot in member.neighbours:  # certified, or this device would not have joined
+        return True
+    device, certificate = member.device, witness.certificate
+    if certificate.identity != member.witnesses[witness.slot]:
+        return False
+    return authority.is_certified(certificate, device.authority, device.context.epoch)
 
 
 def _release(state: Checked, survivors: list[bool]) -> Released:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from secagg import authority, statements
-from secagg.messages import ConsistencyCheck, NeighbourSignature, UnmaskRequest
+from secagg.messages import ConsistencyCheck, NeighbourSignature, UnmaskRequest, WitnessSignature
 from secagg.reasons import Abort, AbortReason, Refusal
 from secagg.server.advertise_keys import Membership
 
@@ -40,8 +40,12 @@ class CheckingConsistency:
 
     def close(self) -> dict[int, UnmaskRequest] | Abort:
         """The requests to those who signed and have the threshold of signatures; an abort if they could not uncover the sum."""
-        requests = {slot: request for slot in sorted(self.signatures) if (request := self._request(slot)) is not None}
-        membership = self.membership
+        membership, witnesses = self.membership, self._witnesses()
+        if not membership.graph.topology.complete and len(witnesses) < membership.threshold:
+            return Abort(AbortReason.TOO_FEW_SIGNATURES, f"{len(witnesses)} of {membership.threshold} witnesses")
+        requests = {
+            slot: request for slot in sorted(self.signatures) if (request := self._request(slot, witnesses)) is not None
+        }
         for slot in sorted(self.sharing):
             holders = sum(neighbour in requests for neighbour in membership.neighbours[slot])
             needed = slot in self.surviving or any(peer in self.surviving for peer in membership.neighbours[slot])
@@ -49,9 +53,17 @@ class CheckingConsistency:
                 return Abort(AbortReason.TOO_FEW_SHARES, f"{holders} of {membership.threshold} holders signed", (slot,))
         return {membership.devices[slot]: request for slot, request in requests.items()}
 
-    def _request(self, slot: int) -> UnmaskRequest | None:
+    def _witnesses(self) -> tuple[WitnessSignature, ...]:
+        """The same for everybody; none on the complete graph."""
+        signed = [slot for slot in self.membership.graph.witnesses if slot in self.signatures][: self.membership.threshold]
+        return tuple(
+            WitnessSignature(slot=slot, certificate=self.membership.keys[slot].certificate, signature=self.signatures[slot])
+            for slot in signed
+        )
+
+    def _request(self, slot: int, witnesses: tuple[WitnessSignature, ...]) -> UnmaskRequest | None:
         signers = [peer for peer in self.membership.neighbours[slot] if peer in self.signatures][: self.membership.threshold]
         if len(signers) < self.membership.threshold:
             return None
         signatures = tuple(NeighbourSignature(slot=peer, signature=self.signatures[peer]) for peer in signers)
-        return UnmaskRequest(context=self.membership.ctx1, signatures=signatures)
+        return UnmaskRequest(context=self.membership.ctx1, signatures=signatures, witnesses=witnesses)

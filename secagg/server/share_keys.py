@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from secagg import bitmaps
+from secagg import authority, bitmaps, statements
 from secagg.hashing import DIGEST_BYTES
 from secagg.messages import ForwardedShares, SealedShares, ShareKeys
 from secagg.reasons import Abort, AbortReason, Refusal
@@ -29,6 +29,8 @@ class SharingKeys:
             return Refusal.MALFORMED
         if len(message.seed_commitment) != DIGEST_BYTES or not all(_is_whole(sealed, slot) for sealed in message.shares):
             return Refusal.MALFORMED
+        if self._on_ring and not self._is_signed(slot, message):
+            return Refusal.BAD_SIGNATURE
         self.dealt[slot] = message
         return None
 
@@ -48,10 +50,23 @@ class SharingKeys:
                 if sealed.recipient in addressed:
                     addressed[sealed.recipient].append(sealed)
         forwarded = {
-            self.membership.devices[slot]: ForwardedShares(context=self.membership.ctx1, sharers=sharers, shares=tuple(shares))
+            self.membership.devices[slot]: ForwardedShares(
+                context=self.membership.ctx1,
+                sharers=sharers,
+                shares=tuple(shares),
+                signatures=tuple(self.dealt[sealed.sender].signature for sealed in shares) if self._on_ring else (),
+            )
             for slot, shares in addressed.items()
         }
         return sharers, forwarded
+
+    @property
+    def _on_ring(self) -> bool:
+        return not self.membership.graph.topology.complete
+
+    def _is_signed(self, slot: int, message: ShareKeys) -> bool:
+        statement = statements.dealing(self.membership.ctx1, slot)
+        return authority.verifies(self.membership.keys[slot].certificate.identity, message.signature, statement)
 
 
 def _is_whole(sealed: SealedShares, dealer: int) -> bool:

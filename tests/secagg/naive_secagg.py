@@ -304,10 +304,15 @@ def masked(case, devices, s, sharing, ctx1):
     return words
 
 
+def ring_order(n, ctx0, identities):
+    """The slot at each place."""
+    raw = hashlib.shake_256(h("graph", ctx0, identities)).digest(8 * n)
+    return sorted(range(n), key=lambda i: int.from_bytes(raw[8 * i : 8 * i + 8], "little"))
+
+
 def ring(n, degree, ctx0, identities):
     """Neighbours of every slot."""
-    raw = hashlib.shake_256(h("graph", ctx0, identities)).digest(8 * n)
-    order = sorted(range(n), key=lambda i: int.from_bytes(raw[8 * i : 8 * i + 8], "little"))
+    order = ring_order(n, ctx0, identities)
     place = {slot: i for i, slot in enumerate(order)}
     return [sorted(order[(place[s] + k) % n] for k in range(-(degree // 2), degree // 2 + 1) if k) for s in range(n)]
 
@@ -363,11 +368,17 @@ def script():
     for item in graphs:
         found = ring(item["size"], item["degree"], bytes(32), b"".join(i.to_bytes(32, "big") for i in range(item["size"])))
         item["neighbours_of_0_and_99"] = [found[0], found[99]]
+        identities = b"".join(i.to_bytes(32, "big") for i in range(item["size"]))
+        item["witnesses"] = sorted(ring_order(item["size"], bytes(32), identities)[: item["degree"]])
+    ident = hashlib.sha256(b"a dealer on a ring").digest()
+    dealing = {"seed": ident.hex(), "ctx1": "11" * 32, "slot": 77}
+    dealing |= {"signature": ed_sign(ident, enc("share keys", bytes.fromhex("11" * 32), num(77))).hex()}
     return {
         "origin": "written by tests/secagg/naive_secagg.py, which shares no code with the package; entries are only ever added",
         "entropy": "a device's draws are SHA-256(seed/name/i), i = 0, 1, ...; the authority's seed is SHA-256(seed/authority)",
         "rounds": rounds,
         "graphs": graphs,
+        "dealing_on_a_ring": dealing,
         "failures": [{"message": m, "change": c, "reason": r} for m, c, r in FAILURES],
     }
 

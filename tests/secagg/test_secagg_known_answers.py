@@ -23,8 +23,10 @@ from secagg import (
     Vector,
     VectorKind,
     graph,
+    statements,
     thresholds,
 )
+from secagg.authority import Certificate, OneTimeIdentity
 from secagg.messages import NeighbourKeys
 
 HERE = Path(__file__).parent
@@ -141,6 +143,13 @@ def test_ring_gives_the_scripts_neighbours(item):
     identities = b"".join(i.to_bytes(32, "big") for i in range(item["size"]))
     ring = graph.build(topology, bytes.fromhex(item["ctx0"]), identities)
     assert [list(ring.neighbours(0)), list(ring.neighbours(99))] == item["neighbours_of_0_and_99"]
+    assert list(ring.witnesses) == item["witnesses"]
+
+
+def test_dealing_on_a_ring_is_signed_as_the_script_says():
+    item = SCRIPT["dealing_on_a_ring"]
+    identity = OneTimeIdentity(bytes.fromhex(item["seed"]), Certificate(bytes(32), 7, bytes(64)))
+    assert identity.sign(statements.dealing(bytes.fromhex(item["ctx1"]), item["slot"])).hex() == item["signature"]
 
 
 def flip(raw: bytes) -> bytes:

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protos.tutti.secagg.v1 import secagg_pb2 as pb
-from secagg import Abort, AbortReason, MaskCipher, Phase, Result, wire
+from secagg import Abort, AbortReason, MaskCipher, Phase, Result, Vector, choose, wire
 from secagg.messages import MaskedInput
 from secagg.testing import context_of, run_round
+from secagg.transcript import audit
 
 
 def over_the_wire_device(device, phase, message):
@@ -40,6 +41,18 @@ def test_round_over_the_wire_is_the_same_round(context, draw_inputs, total):
     assert isinstance(outcome.result, Result)
     honest = [device for device in inputs if device != 101]
     assert {name: values.tolist() for name, values in outcome.result.sums.items()} == total(inputs, honest)
+
+
+def test_ring_over_the_wire_keeps_signatures_and_witnesses():
+    asked = choose(
+        roster_size=70, vectors=(Vector(name="u", length=2, lane_bits=20, largest=9),), corrupt_fraction=0.0, drop_fraction=0.05
+    )
+    assert asked.degree < 69
+    inputs = {device: {"u": np.array([device % 9, 1])} for device in range(70)}
+    outcome = run_round(context_of(asked), inputs, from_device=over_the_wire_device, from_server=over_the_wire_server)
+    assert isinstance(outcome.result, Result)
+    assert outcome.result.sums["u"].tolist() == [sum(d % 9 for d in range(70)), 70]
+    assert audit(outcome.transcript, outcome.authority) == ()
 
 
 @pytest.mark.parametrize("cipher", list(MaskCipher))

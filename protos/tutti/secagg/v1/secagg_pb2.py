@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/tutti/secagg/v1/secagg.proto\x12\x0ftutti.secagg.v1\"A\n\x0b\x43\x65rtificate\x12\x10\n\x08identity\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"{\n\rAdvertiseKeys\x12\x31\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0b\x32\x1c.tutti.secagg.v1.Certificate\x12\x12\n\ncipher_key\x18\x02 \x01(\x0c\x12\x10\n\x08mask_key\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"K\n\rNeighbourKeys\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12,\n\x04keys\x18\x02 \x01(\x0b\x32\x1e.tutti.secagg.v1.AdvertiseKeys\"e\n\x06Roster\x12\x12\n\nidentities\x18\x01 \x01(\x0c\x12\x13\n\x0bkey_digests\x18\x02 \x01(\x0c\x12\x32\n\nneighbours\x18\x03 \x03(\x0b\x32\x1e.tutti.secagg.v1.NeighbourKeys\"\x80\x01\n\x0cSealedShares\x12\x0e\n\x06sender\x18\x01 \x01(\r\x12\x11\n\trecipient\x18\x02 \x01(\r\x12\x12\n\nciphertext\x18\x03 \x01(\x0c\x12\x1c\n\x14self_mask_commitment\x18\x04 \x01(\x0c\x12\x1b\n\x13mask_key_commitment\x18\x05 \x01(\x0c\"d\n\tShareKeys\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12\x17\n\x0fseed_commitment\x18\x02 \x01(\x0c\x12-\n\x06shares\x18\x03 \x03(\x0b\x32\x1d.tutti.secagg.v1.SealedShares\"b\n\x0f\x46orwardedShares\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12\x0f\n\x07sharers\x18\x02 \x01(\x0c\x12-\n\x06shares\x18\x03 \x03(\x0b\x32\x1d.tutti.secagg.v1.SealedShares\"-\n\x0bMaskedInput\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12\r\n\x05words\x18\x02 \x01(\x0c\";\n\x15SurvivorsAnnouncement\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12\x11\n\tsurvivors\x18\x02 \x01(\x0c\"6\n\x10\x43onsistencyCheck\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"5\n\x12NeighbourSignature\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"Y\n\rUnmaskRequest\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12\x37\n\nsignatures\x18\x02 \x03(\x0b\x32#.tutti.secagg.v1.NeighbourSignature\"T\n\rReleasedShare\x12\x11\n\tneighbour\x18\x01 \x01(\r\x12\x13\n\tself_mask\x18\x02 \x01(\x0cH\x00\x12\x12\n\x08mask_key\x18\x03 \x01(\x0cH\x00\x42\x07\n\x05share\"_\n\tUnmasking\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12.\n\x06shares\x18\x02 \x03(\x0b\x32\x1e.tutti.secagg.v1.ReleasedShare\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"9\n\x05\x41\x62ort\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x10\n\x08\x63ulprits\x18\x03 \x03(\r\"\xd6\x02\n\rDeviceMessage\x12\x38\n\x0e\x61\x64vertise_keys\x18\x01 \x01(\x0b\x32\x1e.tutti.secagg.v1.AdvertiseKeysH\x00\x12\x30\n\nshare_keys\x18\x02 \x01(\x0b\x32\x1a.tutti.secagg.v1.ShareKeysH\x00\x12\x34\n\x0cmasked_input\x18\x03 \x01(\x0b\x32\x1c.tutti.secagg.v1.MaskedInputH\x00\x12>\n\x11\x63onsistency_check\x18\x04 \x01(\x0b\x32!.tutti.secagg.v1.ConsistencyCheckH\x00\x12/\n\tunmasking\x18\x05 \x01(\x0b\x32\x1a.tutti.secagg.v1.UnmaskingH\x00\x12\'\n\x05\x61\x62ort\x18\x06 \x01(\x0b\x32\x16.tutti.secagg.v1.AbortH\x00\x42\t\n\x07message\"\xb0\x02\n\rServerMessage\x12)\n\x06roster\x18\x01 \x01(\x0b\x32\x17.tutti.secagg.v1.RosterH\x00\x12<\n\x10\x66orwarded_shares\x18\x02 \x01(\x0b\x32 .tutti.secagg.v1.ForwardedSharesH\x00\x12H\n\x16survivors_announcement\x18\x03 \x01(\x0b\x32&.tutti.secagg.v1.SurvivorsAnnouncementH\x00\x12\x38\n\x0eunmask_request\x18\x04 \x01(\x0b\x32\x1e.tutti.secagg.v1.UnmaskRequestH\x00\x12\'\n\x05\x61\x62ort\x18\x05 \x01(\x0b\x32\x16.tutti.secagg.v1.AbortH\x00\x42\t\n\x07message\"X\n\x06Vector\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06length\x18\x02 \x01(\x04\x12\x11\n\tlane_bits\x18\x03 \x01(\r\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0f\n\x07largest\x18\x05 \x01(\x04\"\xe2\x01\n\nParameters\x12\x13\n\x0broster_size\x18\x01 \x01(\r\x12\x16\n\x0eminimum_roster\x18\x02 \x01(\r\x12\x19\n\x11minimum_survivors\x18\x03 \x01(\r\x12\x0e\n\x06\x64\x65gree\x18\x04 \x01(\r\x12\x11\n\tthreshold\x18\x05 \x01(\r\x12\x18\n\x10\x63orrupt_fraction\x18\x06 \x01(\t\x12\x15\n\rdrop_fraction\x18\x07 \x01(\t\x12(\n\x07vectors\x18\x08 \x03(\x0b\x32\x17.tutti.secagg.v1.Vector\x12\x0e\n\x06\x63ipher\x18\t \x01(\t\"\xa3\x01\n\x07\x43ontext\x12\x10\n\x08round_id\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x15\n\rconfig_digest\x18\x03 \x01(\t\x12\x19\n\x11ledger_checkpoint\x18\x04 \x01(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12/\n\nparameters\x18\x06 \x01(\x0b\x32\x1b.tutti.secagg.v1.Parametersb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/tutti/secagg/v1/secagg.proto\x12\x0ftutti.secagg.v1\"A\n\x0b\x43\x65rtificate\x12\x10\n\x08identity\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"{\n\rAdvertiseKeys\x12\x31\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0b\x32\x1c.tutti.secagg.v1.Certificate\x12\x12\n\ncipher_key\x18\x02 \x01(\x0c\x12\x10\n\x08mask_key\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"K\n\rNeighbourKeys\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12,\n\x04keys\x18\x02 \x01(\x0b\x32\x1e.tutti.secagg.v1.AdvertiseKeys\"e\n\x06Roster\x12\x12\n\nidentities\x18\x01 \x01(\x0c\x12\x13\n\x0bkey_digests\x18\x02 \x01(\x0c\x12\x32\n\nneighbours\x18\x03 \x03(\x0b\x32\x1e.tutti.secagg.v1.NeighbourKeys\"\x80\x01\n\x0cSealedShares\x12\x0e\n\x06sender\x18\x01 \x01(\r\x12\x11\n\trecipient\x18\x02 \x01(\r\x12\x12\n\nciphertext\x18\x03 \x01(\x0c\x12\x1c\n\x14self_mask_commitment\x18\x04 \x01(\x0c\x12\x1b\n\x13mask_key_commitment\x18\x05 \x01(\x0c\"w\n\tShareKeys\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12\x17\n\x0fseed_commitment\x18\x02 \x01(\x0c\x12-\n\x06shares\x18\x03 \x03(\x0b\x32\x1d.tutti.secagg.v1.SealedShares\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"v\n\x0f\x46orwardedShares\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12\x0f\n\x07sharers\x18\x02 \x01(\x0c\x12-\n\x06shares\x18\x03 \x03(\x0b\x32\x1d.tutti.secagg.v1.SealedShares\x12\x12\n\nsignatures\x18\x04 \x03(\x0c\"-\n\x0bMaskedInput\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12\r\n\x05words\x18\x02 \x01(\x0c\";\n\x15SurvivorsAnnouncement\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12\x11\n\tsurvivors\x18\x02 \x01(\x0c\"6\n\x10\x43onsistencyCheck\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"5\n\x12NeighbourSignature\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"f\n\x10WitnessSignature\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x31\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0b\x32\x1c.tutti.secagg.v1.Certificate\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"\x8f\x01\n\rUnmaskRequest\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12\x37\n\nsignatures\x18\x02 \x03(\x0b\x32#.tutti.secagg.v1.NeighbourSignature\x12\x34\n\twitnesses\x18\x03 \x03(\x0b\x32!.tutti.secagg.v1.WitnessSignature\"T\n\rReleasedShare\x12\x11\n\tneighbour\x18\x01 \x01(\r\x12\x13\n\tself_mask\x18\x02 \x01(\x0cH\x00\x12\x12\n\x08mask_key\x18\x03 \x01(\x0cH\x00\x42\x07\n\x05share\"_\n\tUnmasking\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12.\n\x06shares\x18\x02 \x03(\x0b\x32\x1e.tutti.secagg.v1.ReleasedShare\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"9\n\x05\x41\x62ort\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x10\n\x08\x63ulprits\x18\x03 \x03(\r\"\xd6\x02\n\rDeviceMessage\x12\x38\n\x0e\x61\x64vertise_keys\x18\x01 \x01(\x0b\x32\x1e.tutti.secagg.v1.AdvertiseKeysH\x00\x12\x30\n\nshare_keys\x18\x02 \x01(\x0b\x32\x1a.tutti.secagg.v1.ShareKeysH\x00\x12\x34\n\x0cmasked_input\x18\x03 \x01(\x0b\x32\x1c.tutti.secagg.v1.MaskedInputH\x00\x12>\n\x11\x63onsistency_check\x18\x04 \x01(\x0b\x32!.tutti.secagg.v1.ConsistencyCheckH\x00\x12/\n\tunmasking\x18\x05 \x01(\x0b\x32\x1a.tutti.secagg.v1.UnmaskingH\x00\x12\'\n\x05\x61\x62ort\x18\x06 \x01(\x0b\x32\x16.tutti.secagg.v1.AbortH\x00\x42\t\n\x07message\"\xb0\x02\n\rServerMessage\x12)\n\x06roster\x18\x01 \x01(\x0b\x32\x17.tutti.secagg.v1.RosterH\x00\x12<\n\x10\x66orwarded_shares\x18\x02 \x01(\x0b\x32 .tutti.secagg.v1.ForwardedSharesH\x00\x12H\n\x16survivors_announcement\x18\x03 \x01(\x0b\x32&.tutti.secagg.v1.SurvivorsAnnouncementH\x00\x12\x38\n\x0eunmask_request\x18\x04 \x01(\x0b\x32\x1e.tutti.secagg.v1.UnmaskRequestH\x00\x12\'\n\x05\x61\x62ort\x18\x05 \x01(\x0b\x32\x16.tutti.secagg.v1.AbortH\x00\x42\t\n\x07message\"X\n\x06Vector\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06length\x18\x02 \x01(\x04\x12\x11\n\tlane_bits\x18\x03 \x01(\r\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0f\n\x07largest\x18\x05 \x01(\x04\"\xe2\x01\n\nParameters\x12\x13\n\x0broster_size\x18\x01 \x01(\r\x12\x16\n\x0eminimum_roster\x18\x02 \x01(\r\x12\x19\n\x11minimum_survivors\x18\x03 \x01(\r\x12\x0e\n\x06\x64\x65gree\x18\x04 \x01(\r\x12\x11\n\tthreshold\x18\x05 \x01(\r\x12\x18\n\x10\x63orrupt_fraction\x18\x06 \x01(\t\x12\x15\n\rdrop_fraction\x18\x07 \x01(\t\x12(\n\x07vectors\x18\x08 \x03(\x0b\x32\x17.tutti.secagg.v1.Vector\x12\x0e\n\x06\x63ipher\x18\t \x01(\t\"\xa3\x01\n\x07\x43ontext\x12\x10\n\x08round_id\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x15\n\rconfig_digest\x18\x03 \x01(\t\x12\x19\n\x11ledger_checkpoint\x18\x04 \x01(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12/\n\nparameters\x18\x06 \x01(\x0b\x32\x1b.tutti.secagg.v1.Parametersb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,33 +42,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEALEDSHARES']._serialized_start=429
   _globals['_SEALEDSHARES']._serialized_end=557
   _globals['_SHAREKEYS']._serialized_start=559
-  _globals['_SHAREKEYS']._serialized_end=659
-  _globals['_FORWARDEDSHARES']._serialized_start=661
-  _globals['_FORWARDEDSHARES']._serialized_end=759
-  _globals['_MASKEDINPUT']._serialized_start=761
-  _globals['_MASKEDINPUT']._serialized_end=806
-  _globals['_SURVIVORSANNOUNCEMENT']._serialized_start=808
-  _globals['_SURVIVORSANNOUNCEMENT']._serialized_end=867
-  _globals['_CONSISTENCYCHECK']._serialized_start=869
-  _globals['_CONSISTENCYCHECK']._serialized_end=923
-  _globals['_NEIGHBOURSIGNATURE']._serialized_start=925
-  _globals['_NEIGHBOURSIGNATURE']._serialized_end=978
-  _globals['_UNMASKREQUEST']._serialized_start=980
-  _globals['_UNMASKREQUEST']._serialized_end=1069
-  _globals['_RELEASEDSHARE']._serialized_start=1071
-  _globals['_RELEASEDSHARE']._serialized_end=1155
-  _globals['_UNMASKING']._serialized_start=1157
-  _globals['_UNMASKING']._serialized_end=1252
-  _globals['_ABORT']._serialized_start=1254
-  _globals['_ABORT']._serialized_end=1311
-  _globals['_DEVICEMESSAGE']._serialized_start=1314
-  _globals['_DEVICEMESSAGE']._serialized_end=1656
-  _globals['_SERVERMESSAGE']._serialized_start=1659
-  _globals['_SERVERMESSAGE']._serialized_end=1963
-  _globals['_VECTOR']._serialized_start=1965
-  _globals['_VECTOR']._serialized_end=2053
-  _globals['_PARAMETERS']._serialized_start=2056
-  _globals['_PARAMETERS']._serialized_end=2282
-  _globals['_CONTEXT']._serialized_start=2285
-  _globals['_CONTEXT']._serialized_end=2448
+  _globals['_SHAREKEYS']._serialized_end=678
+  _globals['_FORWARDEDSHARES']._serialized_start=680
+  _globals['_FORWARDEDSHARES']._serialized_end=798
+  _globals['_MASKEDINPUT']._serialized_start=800
+  _globals['_MASKEDINPUT']._serialized_end=845
+  _globals['_SURVIVORSANNOUNCEMENT']._serialized_start=847
+  _globals['_SURVIVORSANNOUNCEMENT']._serialized_end=906
+  _globals['_CONSISTENCYCHECK']._serialized_start=908
+  _globals['_CONSISTENCYCHECK']._serialized_end=962
+  _globals['_NEIGHBOURSIGNATURE']._serialized_start=964
+  _globals['_NEIGHBOURSIGNATURE']._serialized_end=1017
+  _globals['_WITNESSSIGNATURE']._serialized_start=1019
+  _globals['_WITNESSSIGNATURE']._serialized_end=1121
+  _globals['_UNMASKREQUEST']._serialized_start=1124
+  _globals['_UNMASKREQUEST']._serialized_end=1267
+  _globals['_RELEASEDSHARE']._serialized_start=1269
+  _globals['_RELEASEDSHARE']._serialized_end=1353
+  _globals['_UNMASKING']._serialized_start=1355
+  _globals['_UNMASKING']._serialized_end=1450
+  _globals['_ABORT']._serialized_start=1452
+  _globals['_ABORT']._serialized_end=1509
+  _globals['_DEVICEMESSAGE']._serialized_start=1512
+  _globals['_DEVICEMESSAGE']._serialized_end=1854
+  _globals['_SERVERMESSAGE']._serialized_start=1857
+  _globals['_SERVERMESSAGE']._serialized_end=2161
+  _globals['_VECTOR']._serialized_start=2163
+  _globals['_VECTOR']._serialized_end=2251
+  _globals['_PARAMETERS']._serialized_start=2254
+  _globals['_PARAMETERS']._serialized_end=2480
+  _globals['_CONTEXT']._serialized_start=2483
+  _globals['_CONTEXT']._serialized_end=2646
 # @@protoc_insertion_point(module_scope)

@@ -172,8 +172,11 @@ class ShareKeys(_message.Message):
     CONTEXT_FIELD_NUMBER: _builtins.int
     SEED_COMMITMENT_FIELD_NUMBER: _builtins.int
     SHARES_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
     context: _builtins.bytes
     seed_commitment: _builtins.bytes
+    signature: _builtins.bytes
+    """On a ring: over the roster that the device was shown."""
     @_builtins.property
     def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___SealedShares]: ...
     def __init__(
@@ -182,10 +185,11 @@ class ShareKeys(_message.Message):
         context: _builtins.bytes = ...,
         seed_commitment: _builtins.bytes = ...,
         shares: _abc.Iterable[Global___SealedShares] | None = ...,
+        signature: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "seed_commitment", b"seed_commitment", "shares", b"shares"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "seed_commitment", b"seed_commitment", "shares", b"shares", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -200,20 +204,26 @@ class ForwardedShares(_message.Message):
     CONTEXT_FIELD_NUMBER: _builtins.int
     SHARERS_FIELD_NUMBER: _builtins.int
     SHARES_FIELD_NUMBER: _builtins.int
+    SIGNATURES_FIELD_NUMBER: _builtins.int
     context: _builtins.bytes
     sharers: _builtins.bytes
     @_builtins.property
     def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___SealedShares]: ...
+    @_builtins.property
+    def signatures(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """On a ring: the signatures of those who sealed them, in the same order."""
+
     def __init__(
         self,
         *,
         context: _builtins.bytes = ...,
         sharers: _builtins.bytes = ...,
         shares: _abc.Iterable[Global___SealedShares] | None = ...,
+        signatures: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "sharers", b"sharers", "shares", b"shares"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "sharers", b"sharers", "shares", b"shares", "signatures", b"signatures"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -314,25 +324,57 @@ class NeighbourSignature(_message.Message):
 Global___NeighbourSignature: _TypeAlias = NeighbourSignature  # noqa: Y015
 
 @_typing.final
+class WitnessSignature(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLOT_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    slot: _builtins.int
+    signature: _builtins.bytes
+    @_builtins.property
+    def certificate(self) -> Global___Certificate: ...
+    def __init__(
+        self,
+        *,
+        slot: _builtins.int = ...,
+        certificate: Global___Certificate | None = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "signature", b"signature", "slot", b"slot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WitnessSignature: _TypeAlias = WitnessSignature  # noqa: Y015
+
+@_typing.final
 class UnmaskRequest(_message.Message):
-    """Phase 3, server: the proof that enough neighbours signed the same, and with it the request for shares."""
+    """Phase 3, server: the proof that enough neighbours and witnesses signed the same, and with it the request for shares."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTEXT_FIELD_NUMBER: _builtins.int
     SIGNATURES_FIELD_NUMBER: _builtins.int
+    WITNESSES_FIELD_NUMBER: _builtins.int
     context: _builtins.bytes
     @_builtins.property
     def signatures(self) -> _containers.RepeatedCompositeFieldContainer[Global___NeighbourSignature]: ...
+    @_builtins.property
+    def witnesses(self) -> _containers.RepeatedCompositeFieldContainer[Global___WitnessSignature]:
+        """On a ring: of the devices at its first places, the same for everybody."""
+
     def __init__(
         self,
         *,
         context: _builtins.bytes = ...,
         signatures: _abc.Iterable[Global___NeighbourSignature] | None = ...,
+        witnesses: _abc.Iterable[Global___WitnessSignature] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "signatures", b"signatures"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "signatures", b"signatures", "witnesses", b"witnesses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
