@@ -71,12 +71,12 @@ class Device:
             self._crew.complaint = TuttiError(ErrorCode.TASK_INVALID, f"the devices cannot train: {error!r}")
             return TrainingFailed()
 
-    def secure_client(self, plan: bytes) -> Client:
+    def secure_client(self, plan: bytes, group: int) -> Client:
         """A client with a one-time certificate of the simulated device authority."""
         setup = self._crew.setup
         if setup.authority_seed is None:
             raise ValueError("this fleet has no device authority, so its devices have no certificates")
-        context = secure_context(plan)
+        context = secure_context(plan, group)
         entropy = key_entropy(setup.noise_seed, plans.decode(plan).round_index, self.index)
         authority = DeviceAuthority(setup.authority_seed)
         identity = authority.enrol(context.epoch, entropy)

@@ -32,6 +32,7 @@ from client_sim.session_states import (
 )
 from client_sim.timing import Phase
 from client_sim.transports.transport import LinkLostError, Transport
+from contract.ids import group_of
 from contract.messages import ResultStatus
 from secagg import Client
 
@@ -49,8 +50,8 @@ class DeviceSide(Protocol):
         """The encoded update."""
         ...
 
-    def secure_client(self, plan: bytes) -> Client:
-        """The device's end of the secure aggregation that the plan describes.
+    def secure_client(self, plan: bytes, group: int) -> Client:
+        """The device's end of the secure aggregation of a group that the plan describes.
 
         Raises:
           ValueError: if it has no certificate, or the plan none to aggregate.
@@ -120,7 +121,7 @@ async def _perform(
 
 async def _play_secure(action: Secure, transport: Transport, device: DeviceSide, sleep: Sleep) -> Outcome:
     try:
-        client = device.secure_client(action.assignment.plan)
+        client = device.secure_client(action.assignment.plan, group_of(action.assignment.aggregation_id))
     except ValueError:
         return Outcome(shape=action.shape + "*", status=ResultStatus.LOCAL_FAILED, refusal=Refusal.NOT_UNDERSTOOD)
     secure = SecureSession(

@@ -16,16 +16,25 @@ CREATE TABLE IF NOT EXISTS fleet_state (
     PRIMARY KEY (run, round_index)
 ) WITHOUT ROWID
 """
+_WINDOWS = """
+CREATE TABLE IF NOT EXISTS secure_windows (
+    run TEXT NOT NULL, round_index INTEGER NOT NULL, windows BLOB NOT NULL, PRIMARY KEY (run, round_index)
+) WITHOUT ROWID
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FleetState:
-    """The virtual time, each device's next wake-up (float64, shape (n,)) and their records (float64, shape (5, n))."""
+    """The virtual time, each device's next wake-up (float64, shape (n,)) and their records (float64, shape (5, n)).
+
+    `oracle` and `windows` are what the oracle saw and what secure rounds learnt of their phases' latencies.
+    """
 
     now_s: float
     wakes_s: npt.NDArray[np.float64] = field(repr=False)
     records: npt.NDArray[np.float64] = field(repr=False)
     oracle: bytes = field(default=b"", repr=False)
+    windows: bytes = field(default=b"", repr=False)
 
 
 class FleetJournal:
@@ -44,6 +53,7 @@ class FleetJournal:
             self._database = sqlite3.connect(path, timeout=30.0, isolation_level=None)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute(_SCHEMA)
+            self._database.execute(_WINDOWS)
         except (OSError, sqlite3.Error) as error:
             raise TuttiError(ErrorCode.UNAVAILABLE, f"{path}: the fleet's journal cannot be opened: {error}") from None
 
@@ -53,7 +63,8 @@ class FleetJournal:
 
     def forget(self) -> None:
         """Drops the run's states, once it is over."""
-        self._database.execute("DELETE FROM fleet_state WHERE run = ?", (self._run,))
+        for table in ("fleet_state", "secure_windows"):
+            self._database.execute(f"DELETE FROM {table} WHERE run = ?", (self._run,))  # noqa: S608 - our own two names
 
     def save(self, round_index: int, state: FleetState) -> None:
         """Keeps `state` as that at the start of round `round_index`, and drops those before the round before it."""
@@ -61,6 +72,9 @@ class FleetJournal:
         self._database.execute("BEGIN IMMEDIATE")
         self._database.execute("INSERT OR REPLACE INTO fleet_state VALUES (?, ?, ?, ?, ?, ?)", row)
         self._database.execute("DELETE FROM fleet_state WHERE run = ? AND round_index < ?", (self._run, round_index - 1))
+        if state.windows:
+            self._database.execute("INSERT OR REPLACE INTO secure_windows VALUES (?, ?, ?)", (*row[:2], state.windows))
+            self._database.execute("DELETE FROM secure_windows WHERE run = ? AND round_index < ?", (self._run, round_index - 1))
         self._database.execute("COMMIT")
 
     def load(self, round_index: int) -> FleetState | None:
@@ -76,7 +90,12 @@ class FleetJournal:
         if row is not None:
             wakes_s = np.frombuffer(row[1], np.float64).copy()
             records = np.frombuffer(row[2], np.float64).reshape(5, -1)
-            return FleetState(now_s=row[0], wakes_s=wakes_s, records=records, oracle=row[3])
+            return FleetState(now_s=row[0], wakes_s=wakes_s, records=records, oracle=row[3], windows=self._windows(round_index))
         if round_index == 0:
             return None
         raise TuttiError(ErrorCode.RUN_STATE, f"the fleet's journal does not hold round {round_index}: its devices are unknown")
+
+    def _windows(self, round_index: int) -> bytes:
+        query = "SELECT windows FROM secure_windows WHERE run = ? AND round_index = ?"
+        row = self._database.execute(query, (self._run, round_index)).fetchone()
+        return b"" if row is None else bytes(row[0])

@@ -27,8 +27,9 @@ class SecureCohort:
         orders: dict[int, Order] = {}
         for worker in sorted(set(self._owners.values())):
             rows = [row for row, device in enumerate(self._job.devices) if self._owners[int(device)] == worker]
+            job, groups = self._job, None if self._job.groups is None else self._job.groups[rows]
             orders[worker] = BeginSecure(
-                self._job.plan, self._job.devices[rows], self._job.order_seed, self._job.noise_seed, self._authority_seed
+                job.plan, job.devices[rows], job.order_seed, job.noise_seed, self._authority_seed, groups
             )
         return self._gathered(orders)
 

@@ -19,7 +19,7 @@ from contract.entropy import Entropy, system_entropy
 from privacy.keystream import Keystream
 from secagg import Client, Context, DeviceAuthority, Floors, Parameters, thresholds
 from secagg.messages import DeviceMessage, ForwardedShares, ServerMessage
-from secagg.parameter_json import context_of
+from secagg.parameter_json import context_of, group_round_id
 from secagg.reasons import Abort
 
 Replies: TypeAlias = dict[int, DeviceMessage | Abort]
@@ -47,9 +47,13 @@ class SecureWork:
         if not isinstance(encoder, DistributedEncoder):
             raise ValueError("only a distributed encoding may be summed securely")
         self._encoder = encoder
-        authority, context = DeviceAuthority(authority_seed), secure_context(job.plan)
+        authority, contexts = DeviceAuthority(authority_seed), dict[int, Context]()
+        groups = np.zeros(len(job.devices), np.int64) if job.groups is None else job.groups
+        for group in np.unique(groups).tolist():
+            contexts[group] = secure_context(job.plan, group)
         self._clients = {
-            int(device): self._client(int(device), authority, context, floors or Floors()) for device in job.devices
+            int(device): self._client(int(device), authority, contexts[int(group)], floors or Floors())
+            for device, group in zip(job.devices, groups, strict=True)
         }
 
     def advertise(self) -> SecureAnswers:
@@ -85,8 +89,8 @@ def split(encoder: DistributedEncoder, vector: npt.NDArray[Any]) -> dict[str, np
     return parts
 
 
-def secure_context(plan: bytes) -> Context:
-    """The context that a device derives from the plan it was sent; it signs the digest of every byte of it.
+def secure_context(plan: bytes, group: int = 0) -> Context:
+    """The context that a device of a group derives from the plan it was sent; it signs the digest of every byte of it.
 
     Raises:
       ValueError: for a plan without secure aggregation, or one that would unmask a sum of fewer devices than its noise is made for.
@@ -97,7 +101,7 @@ def secure_context(plan: bytes) -> Context:
         raise ValueError("this plan has no secure aggregation")
     context = context_of(
         cast(dict[str, Any], facts),
-        round_id=f"{decoded.run}/{decoded.round_index}",
+        round_id=group_round_id(decoded.run, decoded.round_index, group=group, groups=_groups(facts)),
         model_digest=decoded.model_digest,
         config_digest=hashlib.sha256(plan).hexdigest(),
     )
@@ -105,6 +109,13 @@ def secure_context(plan: bytes) -> Context:
     if fault is not None:
         raise ValueError(fault)
     return context
+
+
+def _groups(facts: Mapping[str, Any]) -> int:
+    groups = facts.get("groups", 1)
+    if type(groups) is not int:
+        raise ValueError(f"an integer number of groups is expected, not {groups!r}")
+    return groups
 
 
 def _noise_fault(encoder: Encoder, parameters: Parameters) -> str | None:

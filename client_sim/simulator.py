@@ -55,7 +55,19 @@ class FleetOptions:
 
 
 class SecureAggregation(Protocol):
-    """Sums the updates of a roster so that nobody reads one of them."""
+    """Sums the updates of a roster so that nobody reads one of them, and closes its phases."""
+
+    def input_window_s(self, arrivals_s: npt.NDArray[np.float64], roster_size: int) -> float | None:
+        """How long masked inputs are taken that arrive `arrivals_s` after the start, ascending; None for the task's deadline."""
+        ...
+
+    def dump(self) -> bytes:
+        """What was learnt of the phases, to go on with after a stop."""
+        ...
+
+    def load(self, state: bytes) -> None:
+        """Takes up what `dump` gave."""
+        ...
 
     def run(self, job: Job, *, survivors: npt.NDArray[np.int64], leaves: Mapping[int, Phase]) -> SealedContribution:
         """The sum over `survivors`, unrevealed.
@@ -268,6 +280,10 @@ class FleetSimulator:
         reporting = np.flatnonzero((lost == Phase.FINISHED) & ~lies & on_roster)
         reporting = reporting[np.lexsort((reporting, uploaded_s[reporting]))]
         closed_s = self._own_time(self._server.reporting_deadline_s())
+        if position.roster_size is not None and self._secure is not None:
+            window_s = self._secure.input_window_s(uploaded_s[reporting] - start_s, int(np.count_nonzero(on_roster)))
+            closed_s = closed_s if window_s is None else min(closed_s, start_s + window_s)
+            reporting = reporting[uploaded_s[reporting] <= closed_s]
         taken = self._server.report(self._server_time(uploaded_s[reporting]))
         if taken.any() and int(np.count_nonzero(taken)) >= position.report_goal:
             closed_s = float(uploaded_s[reporting[taken]][-1])
@@ -339,7 +355,9 @@ class FleetSimulator:
 
     def _state(self) -> FleetState:
         oracle = b"" if self.oracle is None else self.oracle.dump()
-        return FleetState(now_s=self.now_s, wakes_s=self._wheel.wakes_s, records=self._records.snapshot(), oracle=oracle)
+        windows = b"" if self._secure is None else self._secure.dump()
+        records = self._records.snapshot()
+        return FleetState(now_s=self.now_s, wakes_s=self._wheel.wakes_s, records=records, oracle=oracle, windows=windows)
 
     def _restore(self, position: RoundPosition) -> None:
         state = None if self._journal is None else self._journal.load(position.round_index)
@@ -353,6 +371,8 @@ class FleetSimulator:
         self._records.restore(state.records)
         if self.oracle is not None:
             self.oracle.load(state.oracle)
+        if self._secure is not None and state.windows:
+            self._secure.load(state.windows)
         self._wheel = WakeWheel(state.wakes_s, slot_s=self._slot_s)
 
 

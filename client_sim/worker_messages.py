@@ -41,6 +41,7 @@ class BeginSecure:
     order_seed: int
     noise_seed: bytes | None = field(repr=False)
     authority_seed: bytes = field(repr=False)
+    groups: npt.NDArray[np.int64] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

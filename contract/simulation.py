@@ -29,6 +29,8 @@ class RoundPosition:
     deadline_s: float
     roster_size: int | None = None
     """Secure only: over-selection ends at the roster, the first so many devices that advertise keys."""
+    sampled: Callable[[int], NDArray[np.bool_]] | None = field(default=None, repr=False, compare=False)
+    """Poisson sampling only: which of so many devices are in the round, bool of shape (n,), by secret coins. Nobody else may come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +56,18 @@ class Contribution:
 class SealedContribution:
     """A sum that nobody has seen yet: `reveal` unmasks it, and is called once, after the round's charge is committed.
 
-    It gives int64, shape (d,), or None if too few devices were left to unmask. `count` and `metrics` are as in `Contribution`.
+    It gives int64, shape (d,), or None if too few devices were left to unmask. `count` and `metrics` are as in `Contribution`; where a
+    group of the round may fall out of what is unmasked, `summed` says afterwards how many are in it.
     """
 
     reveal: Callable[[], NDArray[np.int64] | None] = field(repr=False)
     count: int
     metrics: Mapping[str, float]
+    summed: Callable[[], int] | None = field(default=None, repr=False)
+
+    def in_sum(self) -> int:
+        """Contributions in the sum that `reveal` gave."""
+        return self.count if self.summed is None else self.summed()
 
 
 class SimulatedServer(Protocol):

@@ -166,8 +166,9 @@ class AggregationSpec:
     corrupt_fraction: Fraction = 0.05
     drop_fraction: Fraction = 0.1
     minimum_survivors: Count | None = None
+    """Fewest masked inputs with which a sum is unmasked; of each group where there are groups."""
     group_size: Count | None = None
-    """Largest SecAgg group; a larger cohort is split."""
+    """Largest SecAgg group; a larger cohort is split into equal ones, each with its own sum and so with noise of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,10 +194,33 @@ class TaskSpec:
     aggregation: AggregationSpec = field(default_factory=AggregationSpec)
 
     @property
+    def groups(self) -> int:
+        """Secure only: how many groups a cohort is split into.
+
+        >>> cohort = {"report_goal": 200}
+        >>> mapping = {"population": "p", "model": {"name": "mlp"}, "cohort": cohort, "rounds": 2}
+        >>> split = parse_mapping({**mapping, "aggregation": {"secure": True, "group_size": 100}})
+        >>> split.groups, split.group_roster, split.group_minimum_roster, split.minimum_survivors
+        (2, 100, 80, 72)
+        """
+        size = self.aggregation.group_size
+        return 1 if size is None or not self.aggregation.secure else -(-self.cohort.report_goal // size)
+
+    @property
+    def group_roster(self) -> int:
+        """Secure only: devices on the roster of one group, of the cohort where there are no groups."""
+        return self.cohort.report_goal // self.groups
+
+    @property
+    def group_minimum_roster(self) -> int:
+        """Secure only: the fewest devices with which a group goes to work."""
+        return self.cohort.fewest_reports // self.groups
+
+    @property
     def minimum_survivors(self) -> int:
-        """Secure only: the fewest masked inputs with which a round goes on; nine tenths of the fewest reports unless given."""
+        """Secure only: the fewest masked inputs with which a group goes on; nine tenths of its fewest reports unless given."""
         given = self.aggregation.minimum_survivors
-        return given if given is not None else max(1, -(-9 * self.cohort.fewest_reports // 10))
+        return given if given is not None else max(1, -(-9 * self.group_minimum_roster // 10))
 
     @property
     def digest(self) -> str:

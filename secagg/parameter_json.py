@@ -53,6 +53,20 @@ def from_json(body: Any) -> Parameters:
         raise ValueError(f"no parameters of secure aggregation: {error}") from None
 
 
+def group_round_id(run: str, round_index: int, *, group: int, groups: int) -> str:
+    """What a group's context calls its round: no two groups have the same, so that the masks of one mean nothing in another.
+
+    Raises:
+      ValueError: for a group that there is not.
+
+    >>> group_round_id("r", 3, group=0, groups=1), group_round_id("r", 3, group=1, groups=2)
+    ('r/3', 'r/3/1')
+    """
+    if not 0 <= group < groups:
+        raise ValueError(f"group must lie in [0, {groups}), not {group}")
+    return f"{run}/{round_index}" + (f"/{group}" if groups > 1 else "")
+
+
 def context_of(facts: Mapping[str, Any], *, round_id: str, model_digest: str, config_digest: str) -> Context:
     """The context of a round from its plan.
 

@@ -6,7 +6,7 @@ metrics. Each has an encoder, a clip norm, noise and a claim of its own; what a 
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,10 @@ from contract.canonical import Json
 from contract.task import TaskSpec
 from privacy import distributed_plans, events
 from privacy.distributed import DistributedPlan
+from privacy.events import DistributedEvent, UnboundedEvent
 from secagg import Parameters, Vector, VectorKind, choose, parameter_json
 from server.mechanisms import LeafNoise, task_facts
+from server.secure_split import fewest_in_a_group
 
 DELTA, METRICS = "delta", "metrics"
 METRICS_NOISE = 4.0
@@ -33,6 +35,8 @@ class DistributedMechanism:
     metric_names: tuple[str, ...] = ()
     secagg: Parameters | None = None
     """None where the sum is ideal."""
+    groups: int = 1
+    """Of a cohort, each with a sum of its own (`server.secure_split`); the plans are those of one group."""
 
     @property
     def private(self) -> bool:
@@ -74,7 +78,8 @@ class DistributedMechanism:
         found, start = dict[str, NDArray[np.float64]](), 0
         for name, chosen in self.vectors:
             stop = start + chosen.padded_dimension
-            found[name] = chosen.decode(total[start:stop], count, seed)
+            # Decoding is linear: several groups' sums are decoded at once, though each group has at most `devices` of the devices.
+            found[name] = chosen.decode(total[start:stop], min(count, chosen.devices), seed)
             start = stop
         counts = found.get(METRICS, np.zeros(0))
         return found[DELTA], federated(dict(zip(self.metric_names, counts.tolist(), strict=True)))
@@ -90,7 +95,8 @@ class DistributedMechanism:
         secure: dict[str, Json] = {}
         if self.secagg is not None:
             facts: dict[str, Json] = {"parameters": parameter_json.to_json(self.secagg), "epoch": EPOCH}
-            secure = {"secagg": {**facts, "ledger_checkpoint": ledger_checkpoint}}
+            split: dict[str, Json] = {"groups": self.groups} if self.groups > 1 else {}
+            secure = {"secagg": {**facts, **split, "ledger_checkpoint": ledger_checkpoint}}
         vectors: list[Json] = [{"name": name, "plan": chosen.to_json()} for name, chosen in self.vectors]
         return plans.encode(
             plans.Plan(
@@ -112,8 +118,17 @@ class DistributedMechanism:
         )
 
     def _composed(self, history: Sequence[int], corrupt: int) -> dict[str, Json]:
-        parts = [chosen.event(tuple(history), corrupt) for _, chosen in self.vectors]
+        parts = [self._event(chosen, history, corrupt) for _, chosen in self.vectors]
         return events.to_json(parts[0] if len(parts) == 1 else events.ComposedEvent(parts=tuple(parts)))
+
+    def _event(self, chosen: DistributedPlan, history: Sequence[int], corrupt: int) -> DistributedEvent | UnboundedEvent:
+        """One vector's price: that of the group with the fewest survivors; `history` counts all groups' survivors."""
+        floor, size = chosen.minimum_survivors, chosen.devices
+        fewest = [fewest_in_a_group(one, groups=self.groups, roster_size=size, floor=floor) for one in history]
+        event = chosen.event(tuple(fewest), corrupt)
+        if self.groups == 1 or not isinstance(event, DistributedEvent):
+            return event
+        return replace(event, draws=chosen.padded_dimension * event.participations * size)  # of a full group, whoever survived
 
 
 def federated(counts: Mapping[str, float]) -> dict[str, float]:
@@ -146,12 +161,14 @@ def distributed_mechanism(spec: TaskSpec, *, dimension: int, metric_names: Seque
     multiplier = 0.0 if privacy.mechanism == "none" else (privacy.noise_multiplier or 0.0)
     update = _plan(spec, kind, dimension, privacy.clip_norm or UNCLIPPED_NORM, multiplier, spec.aggregation.bits)
     if privacy.metrics is None or not metric_names:
-        return DistributedMechanism(update=update, secagg=_secagg(spec, [(DELTA, update)]))
+        return DistributedMechanism(update=update, secagg=_secagg(spec, [(DELTA, update)]), groups=spec.groups)
     asked = privacy.metrics.noise_multiplier
     noise = 0.0 if multiplier == 0 else (METRICS_NOISE * multiplier if asked is None else asked)
     metrics = _plan(spec, kind, len(metric_names), privacy.metrics.clip_norm, noise, None)
     secagg = _secagg(spec, [(DELTA, update), (METRICS, metrics)])
-    return DistributedMechanism(update=update, metrics=metrics, metric_names=tuple(metric_names), secagg=secagg)
+    return DistributedMechanism(
+        update=update, metrics=metrics, metric_names=tuple(metric_names), secagg=secagg, groups=spec.groups
+    )
 
 
 UNCLIPPED_NORM = 64.0
@@ -166,8 +183,8 @@ def _secagg(spec: TaskSpec, vectors: Sequence[tuple[str, DistributedPlan]]) -> P
     if spec.aggregation.ideal:
         return None
     return choose(
-        roster_size=spec.cohort.report_goal,
-        minimum_roster=spec.cohort.fewest_reports,
+        roster_size=spec.group_roster,
+        minimum_roster=spec.group_minimum_roster,
         minimum_survivors=spec.minimum_survivors,
         corrupt_fraction=spec.aggregation.corrupt_fraction,
         drop_fraction=spec.aggregation.drop_fraction,
@@ -198,7 +215,7 @@ def _plan(
         dimension=dimension,
         clip_norm=clip_norm,
         noise_multiplier=noise_multiplier,
-        devices=spec.cohort.report_goal,
+        devices=spec.group_roster,
         minimum_survivors=spec.minimum_survivors,
         corrupt_fraction=aggregation.corrupt_fraction,
         bits=bits,

@@ -6,7 +6,7 @@ calls it with arrays (`contract.simulation.SimulatedServer`), the gRPC service w
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,7 @@ class Orchestrator:
         self._next_round, self._next_leaf, self._barren = run.next_round, run.next_leaf, 0
         self._state: State | None = None
         self._total: NDArray[np.int64] | None = None
-        self._reveal: Callable[[], NDArray[np.int64] | None] | None = None
+        self._sealed: SealedContribution | None = None
         self._count = 0
         self._metrics: dict[str, float] = {}
         self._plan: bytes | None = None
@@ -175,7 +175,7 @@ class Orchestrator:
         if isinstance(contribution, SealedContribution):
             if self._count:
                 raise ValueError("a sealed sum is a round's only contribution")
-            self._reveal = contribution.reveal
+            self._sealed = contribution
         else:
             self._add(contribution.total)
         self._count += contribution.count
@@ -187,7 +187,7 @@ class Orchestrator:
     def finish(self, at_s: float) -> Mapping[str, Any]:
         """Charge, noise or unmasking, outcome, commit; the facts of the round."""
         if self.close_and_charge(at_s):
-            self.conclude(self._total if self._reveal is None else self._reveal())
+            self.conclude(self._total if (held := self._sealed) is None else held.reveal(), count=held and held.in_sum())
         return self.recorded()
 
     def close_and_charge(self, at_s: float) -> bool:
@@ -196,8 +196,8 @@ class Orchestrator:
             self._apply(DeadlinePassed(at_s))
         return isinstance(self._state, Aggregating) and self._charge(self._state)
 
-    def conclude(self, total: NDArray[np.int64] | None) -> None:
-        """Releases a charged round: `total` is the revealed integer sum, or None if it could not be unmasked.
+    def conclude(self, total: NDArray[np.int64] | None, *, count: int | None = None) -> None:
+        """Releases a charged round: `total` is the revealed sum, None if it could not be unmasked; `count` if fewer are in it.
 
         Raises:
           ValueError: if the charge is not committed.
@@ -205,10 +205,11 @@ class Orchestrator:
         state = self._state
         if not (isinstance(state, Aggregating) and state.charged):
             raise ValueError(f"nothing may be revealed in {state}")
+        self._count = self._count if count is None else min(self._count, count)
         if total is None:
             self._apply(Failed(AbandonReason.UNMASKING_FAILED))
-            return
-        self._release(state, total)
+        else:
+            self._release(state, total)
 
     def claim(self) -> Mapping[str, Any]:
         """The cumulative event of all that was charged so far, as it stands in entries."""
@@ -280,9 +281,8 @@ class Orchestrator:
 
     def _begin(self) -> None:
         cohort, secure = self._spec.cohort, self._spec.aggregation.secure
-        index, leaf = self._next_round, self._next_leaf
-        if self._interrupted is not None:
-            index, leaf = self._interrupted.index, self._interrupted.leaf
+        begun = self._interrupted
+        index, leaf = (self._next_round, self._next_leaf) if begun is None else (begun.index, begun.leaf)
         facts = RoundFacts(
             index=index,
             leaf=leaf,
@@ -294,7 +294,7 @@ class Orchestrator:
             secure=secure,
             reporting_s=self._spec.deadlines.reporting_s,
         )
-        self._opened_s, self._total, self._reveal, self._count, self._metrics = self._now_s, None, None, 0, {}
+        self._opened_s, self._total, self._sealed, self._count, self._metrics = self._now_s, None, None, 0, {}
         self._plan = None
         self._state, _ = machine.begin(facts, at_s=self._now_s, selection_s=self._spec.deadlines.selection_s)
 
@@ -309,8 +309,8 @@ class Orchestrator:
         """Commits the charge; False if the round had to be abandoned. A charge that a crash left behind stands for the same sum only."""
         facts = state.facts
         # Devices may fall out of a secure round after their report was counted; what is charged in the end is who is in the sum.
-        fewest = state.reported if self._reveal is None else facts.minimum_survivors
-        if not fewest <= self._count <= state.reported or (self._total is None) == (self._reveal is None):
+        fewest = state.reported if self._sealed is None else facts.minimum_survivors
+        if not fewest <= self._count <= state.reported or (self._total is None) == (self._sealed is None):
             self._apply(Failed(AbandonReason.INTERNAL))
             return False
         self._faults(FaultPoint.AFTER_COLLECTION, facts.index)

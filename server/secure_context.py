@@ -5,11 +5,11 @@ from typing import Any, cast
 
 from contract import plan as plans
 from secagg import Context
-from secagg.parameter_json import context_of
+from secagg.parameter_json import context_of, group_round_id
 
 
-def secure_context(plan: bytes) -> Context:
-    """The context of the round whose devices get this plan; each of them derives it from the same bytes.
+def secure_context(plan: bytes, group: int = 0) -> Context:
+    """The context of a group of the round whose devices get this plan; each of them derives it from the same bytes.
 
     Raises:
       ValueError: for a plan without secure aggregation.
@@ -18,9 +18,10 @@ def secure_context(plan: bytes) -> Context:
     facts = decoded.encoding.get("secagg")
     if not isinstance(facts, dict):
         raise ValueError("this plan has no secure aggregation")
+    told = cast(dict[str, Any], facts)
     return context_of(
-        cast(dict[str, Any], facts),
-        round_id=f"{decoded.run}/{decoded.round_index}",
+        told,
+        round_id=group_round_id(decoded.run, decoded.round_index, group=group, groups=int(told.get("groups", 1))),
         model_digest=decoded.model_digest,
         config_digest=hashlib.sha256(plan).hexdigest(),
     )

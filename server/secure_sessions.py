@@ -1,11 +1,11 @@
 """The devices of a secure task: the session table of the clear, with SecAgg's phases in place of an upload in the clear. Sans-IO.
 
-A phase ends when everybody who is still there has answered, or at its deadline. Masked inputs are added as they arrive. The requests
-for shares leave only after the round's worst case is on the record. What a device sends wrongly costs that device alone; too few that
-are left end the round with its reason, and nothing is revealed.
+A cohort is one group, or several that go through the phases each at its own pace (`server.secure_group`). Masked inputs are added as they
+arrive. The requests for shares leave only when every group has come as far as it will and the round's worst case is on the record. What a
+device sends wrongly costs that device alone; a group of which too few are left ends with its reason, the others' sum stands; where no group
+is left the round ends, and nothing is revealed.
 """
 
-import hashlib
 import hmac
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.entropy import Entropy, system_entropy
-from contract.ids import RunId, SessionId
+from contract.ids import AggregationId, RunId, SessionId, aggregation_id
 from contract.messages import (
     AbortReason,
     Accepted,
@@ -28,29 +28,21 @@ from contract.messages import (
 )
 from contract.simulation import SealedContribution
 from contract.task import TaskSpec
-from secagg import Abort, Context, Phase, Result, Server, wire
-from secagg import AbortReason as SecAggReason
-from secagg.messages import DeviceMessage, MaskedInput, ServerMessage
+from secagg import Abort, Phase, Result, wire
 from server.orchestrator import Orchestrator
 from server.rounds.states import AbandonReason
 from server.secure_context import secure_context
+from server.secure_group import Fault, SecureGroup
+from server.secure_split import added_up, group_of_place
+from server.secure_windows import PhaseWindows
 from server.session_pace import ROUND_GUESS_S
 from server.sessions import Place, Session, SessionTable
 
 POLL_S = 0.2
-"""How soon a device that waits for a phase asks again; longer in large rounds."""
-SHORTEST_WINDOW_S = 5.0
-_STEPS = {
-    Phase.ADVERTISE_KEYS: SecureStep.ADVERTISE_KEYS,
-    Phase.SHARE_KEYS: SecureStep.SHARE_KEYS,
-    Phase.MASKED_INPUT: SecureStep.MASKED_INPUT,
-    Phase.CONSISTENCY_CHECK: SecureStep.CONSISTENCY_CHECK,
-    Phase.UNMASKING: SecureStep.UNMASKING,
-}
-_AT_THE_GOAL = (SecureStep.ADVERTISE_KEYS, SecureStep.UNMASKING)
-"""Late in these, a device missed a place that others took: the roster is full, or enough shares are there."""
-_OVERHEAD_BYTES = 128
-"""Of a serialised masked input over its words."""
+"""How soon, at most, a device that waits for a phase asks again; longer in large rounds."""
+SOONEST_POLL_S = 0.02
+POLL_SHARE = 0.15
+"""Of the time that a phase has lasted: who waits for a short phase asks soon, who waits for a long one seldom."""
 
 
 class SecureSessionTable(SessionTable):
@@ -80,153 +72,125 @@ class SecureSessionTable(SessionTable):
             round_guess_s=round_guess_s,
         )
         self._authority = authority
-        self._server: Server | None = None
-        self._context: Context | None = None
-        self._slots: dict[SessionId, int] = {}
-        self._sent: dict[tuple[SessionId, SecureStep], bytes] = {}
-        self._answers: dict[SecureStep, Mapping[int, ServerMessage]] = {}
-        self._phase_deadline_s = np.inf
-        self._ended = False
+        self._windows = PhaseWindows(reporting_s=spec.deadlines.reporting_s)
+        self._groups: list[SecureGroup] = []
+        self._group_of: dict[SessionId, int] = {}
+        self._asked = False
 
     def due_s(self) -> float | None:
         """When `tick` has something to do."""
-        if self._server is None:
+        if not self._groups:
             return super().due_s()
-        return -np.inf if self._ended else self._phase_deadline_s
+        return -np.inf if self._ended else min(group.deadline_s for group in self._groups)
 
     def tick(self, now_s: float) -> Mapping[str, Any] | None:
         """Ends phases whose window is over, and a round that is over, whose facts it returns."""
-        if self._server is None:
+        if not self._groups:
             return super().tick(now_s)
         if self._position is None or now_s < (self.due_s() or 0.0):
             return None
-        self._advance(self._server, now_s)
+        self._advance(now_s)
         return self._finish(self._position, now_s) if self._ended else None
+
+    @property
+    def _ended(self) -> bool:
+        return bool(self._groups) and all(group.ended for group in self._groups)
 
     # -- phases ------------------------------------------------------------------------------------------------------------------
 
     def _secure(self, request: SecureRequest, now_s: float) -> Reply:
-        session, server = self._sessions.get(request.session_id), self._server
-        if session is None or server is None:
+        session, group = self._sessions.get(request.session_id), self._group(request.session_id)
+        if session is None or group is None:
             return self._no_session(request.session_id, now_s)
         if not hmac.compare_digest(request.authorization_token, self._key.token(request.session_id)):
             return self._aborted(AbortReason.UNAUTHORIZED, now_s)
         if session.place is Place.GONE:
             return self._aborted(session.fault or AbortReason.DEADLINE_PASSED, now_s)
         if request.message is not None:
-            refusal = self._receive(server, request.session_id, session, request.step, request.message, now_s)
-            if refusal is not None:
-                return refusal
-        self._advance(server, now_s)
-        return self._next(request.session_id, request.step, now_s)
+            fault = group.receive(request.session_id, request.step, request.message, now_s)
+            if fault is not None:
+                return self._refuse(request.session_id, session, fault, now_s)
+            if session.place is Place.HELD:
+                session.place = Place.ASSIGNED
+        self._advance(now_s)
+        return self._next(request.session_id, group, request.step, now_s)
 
-    def _receive(
-        self, server: Server, session_id: SessionId, session: Session, step: SecureStep, raw: bytes, now_s: float
-    ) -> Reply | None:
-        """Hands a device's message on; None if it was taken, now or before."""
-        digest = hashlib.sha256(raw).digest()
-        before = self._sent.get((session_id, step))
-        if before is not None:
-            return None if before == digest else self._end(session_id, session, AbortReason.ALREADY_SUBMITTED, now_s)
-        if step is SecureStep.MASKED_INPUT or step is not _STEPS.get(server.phase):
-            late = AbortReason.GOAL_REACHED if step in _AT_THE_GOAL else AbortReason.DEADLINE_PASSED
-            return self._aborted(late if self._is_over(step) else AbortReason.FOREIGN_MESSAGE, now_s)
-        message = wire.read_device_message(raw)
-        if message is None or isinstance(message, Abort | MaskedInput):
-            return self._end(session_id, session, AbortReason.FOREIGN_MESSAGE, now_s)
-        if session.place is Place.HELD:
-            session.place = Place.ASSIGNED
-        refusal = server.handle(self._slot(session_id), message)
-        if refusal is not None:
-            self._refused[f"secagg-{refusal.value}"] += 1
-            return self._end(session_id, session, AbortReason.FOREIGN_MESSAGE, now_s)
-        self._sent[(session_id, step)] = digest
-        return None
+    def _refuse(self, session_id: SessionId, session: Session, fault: Fault, now_s: float) -> Reply:
+        if fault.refusal is not None:
+            self._refused[f"secagg-{fault.refusal}"] += 1
+        if fault.ends:
+            return self._end(session_id, session, fault.reason, now_s)
+        return self._aborted(fault.reason, now_s)
 
-    def _is_over(self, step: SecureStep) -> bool:
-        """Whether the phase of this step has been closed."""
-        return step in self._answers or (step is SecureStep.UNMASKING and self._ended)
-
-    def _next(self, session_id: SessionId, step: SecureStep, now_s: float) -> Reply:
+    def _next(self, session_id: SessionId, group: SecureGroup, step: SecureStep, now_s: float) -> Reply:
         if step is SecureStep.UNMASKING:
-            taken = (session_id, step) in self._sent
-            return Accepted() if taken else self._aborted(AbortReason.DEADLINE_PASSED, now_s)
-        answers = self._answers.get(step)
-        if answers is None:
-            if self._ended:
-                return self._aborted(AbortReason.ROUND_ABANDONED, now_s)
-            return Wait(max(POLL_S, 0.002 * len(self._sessions)))
-        found = answers.get(self._slots.get(session_id, -1))
-        if found is not None:
-            return SecureAnswer(wire.write_server_message(found))
-        late = AbortReason.GOAL_REACHED if step is SecureStep.ADVERTISE_KEYS else AbortReason.DEADLINE_PASSED
-        return self._aborted(late, now_s)
+            return Accepted() if group.took(session_id, step) else self._aborted(AbortReason.DEADLINE_PASSED, now_s)
+        found = group.answer(session_id, step)
+        if found is None:
+            return Wait(self._poll_s(group, now_s))
+        return self._aborted(found, now_s) if isinstance(found, AbortReason) else SecureAnswer(wire.write_server_message(found))
 
-    def _advance(self, server: Server, now_s: float) -> None:
-        """Ends every phase that has nothing to wait for, or whose window is over."""
-        while not self._ended:
-            if server.phase is Phase.AWAITING_CHARGE:
-                if not self._charged(now_s):
-                    server.abort(SecAggReason.TOO_FEW_SURVIVORS)
-                    self._ended = True
-                    return
-                self._opened(server, SecureStep.CONSISTENCY_CHECK, server.request_unmasking(), now_s)
-                continue
-            if not server.ready and now_s < self._phase_deadline_s:
-                return
-            step = _STEPS[server.phase]
-            closed = server.close_phase()
-            if isinstance(closed, Abort) or server.result() is not None:
-                self._ended = True
-                return
-            if step is not SecureStep.CONSISTENCY_CHECK:
-                self._opened(server, step, closed, now_s)
+    def _poll_s(self, group: SecureGroup, now_s: float) -> float:
+        soon = min(POLL_S, max(SOONEST_POLL_S, POLL_SHARE * (now_s - group.opened_s)))
+        return max(soon, 0.002 * len(self._sessions))
 
-    def _opened(self, server: Server, step: SecureStep, messages: Mapping[int, ServerMessage], now_s: float) -> None:
-        self._answers[step] = messages  # written when asked for: a thousand rosters share their lists, their bytes would not
-        if step is SecureStep.ADVERTISE_KEYS:
-            for session_id, session in self._sessions.items():
-                if self._slots.get(session_id) not in messages:
-                    self._lose(session_id, session, AbortReason.GOAL_REACHED, now_s)
-        self._phase_deadline_s = now_s + self._window_s(server.phase, now_s)
+    def _advance(self, now_s: float) -> None:
+        """Moves every group as far as it goes; asks for shares once no group has anything else left to do."""
+        for index, group in enumerate(self._groups):
+            ended = group.ended
+            if group.advance(now_s):
+                self._lose_all(index, now_s, AbortReason.GOAL_REACHED, but=group.on_roster)
+            if group.ended and not ended and isinstance(group.result, Abort):
+                self._lose_all(index, now_s, AbortReason.ROUND_ABANDONED)
+        waiting = [group for group in self._groups if group.phase is Phase.AWAITING_CHARGE]
+        if waiting and not self._asked and all(group.ended or group in waiting for group in self._groups):
+            self._asked = True
+            charged = self._charged(waiting, now_s)
+            for group in waiting:
+                if charged:
+                    group.request_unmasking(now_s)
+                    group.advance(now_s)
+                else:
+                    group.abort()
 
-    def _window_s(self, phase: Phase, now_s: float) -> float:
-        """How long a phase waits: the inputs as long as the task says, the others a sixth of that."""
-        if phase is Phase.MASKED_INPUT and self._rounds.collecting:
-            return max(0.0, self._rounds.reporting_deadline_s() - now_s)
-        return max(SHORTEST_WINDOW_S, self._spec.deadlines.reporting_s / 6)
+    def _lose_all(self, index: int, now_s: float, fault: AbortReason, *, but: Any = None) -> None:
+        """The devices of a group that have no part in it any more."""
+        for session_id, session in self._sessions.items():
+            if self._group_of.get(session_id) == index and (but is None or not but(session_id)):
+                self._lose(session_id, session, fault, now_s)
 
-    def _charged(self, now_s: float) -> bool:
+    def _charged(self, waiting: list[SecureGroup], now_s: float) -> bool:
         """Commits the charge; only after this returns True does the server ask for shares."""
-        survivors = sum(session.place is Place.ACCEPTED for session in self._sessions.values())
+        survivors = sum(group.summed for group in waiting)
         self._rounds.contribute(SealedContribution(reveal=_revealed_elsewhere, count=survivors, metrics={}))
         return self._rounds.close_and_charge(now_s)
 
     # -- masked inputs ---------------------------------------------------------------------------------------------------------
 
     def _open_upload(self, request: UploadRequest, now_s: float) -> Reply:
-        if self._server is None or self._server.phase is not Phase.MASKED_INPUT:
-            return self._aborted(AbortReason.FOREIGN_MESSAGE, now_s)
-        if self._slots.get(request.session_id, -1) not in self._answers[SecureStep.SHARE_KEYS]:
+        group = self._group(request.session_id)
+        if group is None or not group.collecting:
+            late = group is not None and group.ended
+            return self._aborted(AbortReason.ROUND_ABANDONED if late else AbortReason.FOREIGN_MESSAGE, now_s)
+        if not group.shared_keys(request.session_id):
             return self._aborted(AbortReason.FOREIGN_MESSAGE, now_s)  # it shared no keys, so it would only take up a buffer
         return super()._open_upload(request, now_s)
 
     def _wrong_length(self, num_bytes: int) -> bool:
-        words = 0 if self._context is None else 8 * self._context.parameters.words
-        return not words <= num_bytes <= words + _OVERHEAD_BYTES
+        return not self._groups or self._groups[0].wrong_length(num_bytes)
 
     def _submit(self, request: SubmitResult, now_s: float) -> Reply:
-        session, server = self._sessions.get(request.session_id), self._server
-        if session is None or server is None:
+        session, group = self._sessions.get(request.session_id), self._group(request.session_id)
+        if session is None or group is None:
             return self._no_session(request.session_id, now_s)
         if session.place is not Place.ACCEPTED:
-            refusal = self._add_masked(server, request.session_id, session, now_s)
+            refusal = self._add_masked(group, request.session_id, session, now_s)
             if refusal is not None:
                 return refusal
-        self._advance(server, now_s)
-        return self._next(request.session_id, SecureStep.MASKED_INPUT, now_s)
+        self._advance(now_s)
+        return self._next(request.session_id, group, SecureStep.MASKED_INPUT, now_s)
 
-    def _add_masked(self, server: Server, session_id: SessionId, session: Session, now_s: float) -> Reply | None:
+    def _add_masked(self, group: SecureGroup, session_id: SessionId, session: Session, now_s: float) -> Reply | None:
         upload = self._uploads.get(session_id)
         if upload is None or session.place is Place.GONE:
             return self._aborted(session.fault or AbortReason.FOREIGN_MESSAGE, now_s)
@@ -235,15 +199,11 @@ class SecureSessionTable(SessionTable):
             return self._aborted(whole, now_s)
         if isinstance(whole, AbortReason):
             return self._end(session_id, session, whole, now_s)
-        message: DeviceMessage | Abort | None = wire.read_device_message(bytes(whole))
-        if not isinstance(message, MaskedInput):
-            return self._end(session_id, session, AbortReason.FOREIGN_MESSAGE, now_s)
-        if server.phase is not Phase.MASKED_INPUT or not self._rounds.collecting or now_s > self._phase_deadline_s:
+        if not self._rounds.collecting:
             return self._aborted(AbortReason.DEADLINE_PASSED, now_s)
-        refusal = server.handle(self._slot(session_id), message)
-        if refusal is not None:
-            self._refused[f"secagg-{refusal.value}"] += 1
-            return self._end(session_id, session, AbortReason.FOREIGN_MESSAGE, now_s)
+        fault = group.receive_input(session_id, bytes(whole), now_s)
+        if fault is not None:
+            return self._refuse(session_id, session, fault, now_s)
         self._rounds.report(np.array([now_s]))
         self._uploads.finished(session_id, now_s)
         session.place = Place.ACCEPTED
@@ -251,42 +211,68 @@ class SecureSessionTable(SessionTable):
 
     # -- rounds ------------------------------------------------------------------------------------------------------------------
 
+    def _aggregation(self, session_id: SessionId, round_index: int) -> AggregationId:
+        return aggregation_id(
+            self._key.run, round_index, group=self._group_of.get(session_id, 0), groups=len(self._groups) or 1
+        )
+
     def _begin_work(self, now_s: float) -> None:
+        if self._position is not None:
+            self._windows.rests(now_s - self._position.opened_s)
         super()._begin_work(now_s)
-        if self._work is not None:
-            self._context = secure_context(self._work.plan)
-            self._server = Server(context=self._context, authority=self._authority, threads=2)
-            self._phase_deadline_s = now_s + self._window_s(Phase.ADVERTISE_KEYS, now_s)
+        if self._work is None:
+            return
+        there = [session_id for session_id, session in self._sessions.items() if session.place is not Place.GONE]
+        self._group_of = {session_id: group_of_place(place, self._spec.groups) for place, session_id in enumerate(there)}
+        plan, until_s = self._work.plan, self._rounds.reporting_deadline_s()
+        self._groups = [
+            SecureGroup(
+                context=secure_context(plan, index),
+                authority=self._authority,
+                windows=self._windows,
+                now_s=now_s,
+                until_s=until_s,
+            )
+            for index in range(self._spec.groups)
+        ]
 
     def _end_round(self, now_s: float) -> dict[str, Any]:
-        if self._server is None:
+        if not self._groups:
             return super()._end_round(now_s)
-        result = self._server.result()
-        if isinstance(result, Result) and self._context is not None:
-            names = [vector.name for vector in self._context.parameters.vectors]
-            self._rounds.conclude(np.concatenate([result.sums[name] for name in names]))
+        sums = [total for group in self._groups if (total := group.sums()) is not None]
+        if sums:
+            summed = sum(group.summed for group in self._groups if isinstance(group.result, Result))
+            self._rounds.conclude(added_up(sums), count=summed)
         elif self._rounds.charged:
             self._rounds.conclude(None)
         else:
-            early = SecureStep.SHARE_KEYS not in self._answers
+            early = all(group.early for group in self._groups)
             self._rounds.abandon(AbandonReason.KEY_PHASE_FAILED if early else AbandonReason.TOO_FEW_SURVIVORS)
-        facts = dict(self._rounds.recorded())
-        reason = {"secagg": result.reason.value} if isinstance(result, Abort) else {}
-        return {**facts, **reason}
+        return dict(self._rounds.recorded()) | self._secure_facts()
+
+    def _secure_facts(self) -> dict[str, Any]:
+        """How the groups went: the slowest of each phase, and what ended the groups that were abandoned."""
+        phases: dict[str, float] = {}
+        for group in self._groups:
+            for phase, seconds in group.waited_s.items():
+                phases[phase] = max(seconds, phases.get(phase, 0.0))
+        aborts = [group.result for group in self._groups if isinstance(group.result, Abort)]
+        lost = {"groups_abandoned": len(aborts)} if len(self._groups) > 1 else {}
+        return {"phases_s": phases, **lost, **({"secagg": aborts[0].reason.value} if aborts else {})}
 
     def _forget(self) -> None:
         super()._forget()
-        self._server, self._context, self._ended, self._phase_deadline_s = None, None, False, np.inf
-        self._slots, self._sent, self._answers = {}, {}, {}
+        self._groups, self._group_of, self._asked = [], {}, False
 
     def _lose(self, session_id: SessionId, session: Session, fault: AbortReason | None, now_s: float) -> None:
-        gone = session.place is Place.GONE
-        if self._server is not None and session_id in self._slots and not gone:
-            self._server.drop(self._slots[session_id])
+        group = self._group(session_id)
+        if group is not None and session.place is not Place.GONE:
+            group.drop(session_id)
         super()._lose(session_id, session, fault, now_s)
 
-    def _slot(self, session_id: SessionId) -> int:
-        return self._slots.setdefault(session_id, len(self._slots))
+    def _group(self, session_id: SessionId) -> SecureGroup | None:
+        index = self._group_of.get(session_id)
+        return None if index is None or not self._groups else self._groups[index]
 
 
 def _never_in_the_clear(_vector: NDArray[np.int32]) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.entropy import Entropy, system_entropy
-from contract.ids import AggregationId, Digest, RunId, SessionId
+from contract.ids import AggregationId, Digest, RunId, SessionId, aggregation_id
 from contract.messages import (
     MAX_CHUNK_BYTES,
     Aborted,
@@ -215,12 +215,16 @@ class SessionTable:
             session.place = Place.ASSIGNED
         return TaskAssignment(
             session_id=session_id,
-            aggregation_id=AggregationId(f"{self._key.run[:16]}/{self._position.round_index}"),
+            aggregation_id=self._aggregation(session_id, self._position.round_index),
             authorization_token=self._key.token(session_id),
             plan=self._work.plan,
             model=self._work.resource,
             secure=self._spec.aggregation.secure,
         )
+
+    def _aggregation(self, session_id: SessionId, round_index: int) -> AggregationId:
+        del session_id
+        return aggregation_id(self._key.run, round_index)
 
     def _resource(self, request: ResourceRequest, now_s: float) -> Reply:
         if self._work is None or request.session_id not in self._sessions:

@@ -251,15 +251,6 @@ def _passed_over(spec: TaskSpec) -> list[Problem]:
         found.append(Problem("privacy.bands", fault, f"Use at most {separation + 1}, or raise cohort.minimum_separation."))
     if privacy.buffers is not None and privacy.mechanism != "blt":
         found.append(Problem("privacy.buffers", f"{privacy.mechanism} has no buffers", "Remove it, or use blt."))
-    group = spec.aggregation.group_size
-    if group is not None and group < spec.cohort.report_goal:
-        found.append(
-            Problem(
-                "aggregation.group_size",
-                f"a cohort of {spec.cohort.report_goal} is not split into groups of {group}",
-                "Remove it, or lower cohort.report_goal.",
-            )
-        )
     return found
 
 
@@ -289,11 +280,23 @@ def _aggregation_problems(spec: TaskSpec) -> list[Problem]:
                 "Set aggregation: {secure: true}, or remove it.",
             )
         )
-    if spec.aggregation.secure and spec.minimum_survivors > spec.cohort.fewest_reports:
+    if spec.aggregation.group_size is not None and not spec.aggregation.secure:
+        found.append(
+            Problem("aggregation.group_size", "only secure aggregation goes in groups", "Set secure: true, or remove it.")
+        )
+    if spec.cohort.report_goal % spec.groups:
+        found.append(
+            Problem(
+                "aggregation.group_size",
+                f"a cohort of {spec.cohort.report_goal} does not split into {spec.groups} equal groups",
+                f"Use a goal of {spec.groups * spec.group_roster}, or another size.",
+            )
+        )
+    if spec.aggregation.secure and spec.minimum_survivors > spec.group_minimum_roster:
         found.append(
             Problem(
                 "aggregation.minimum_survivors",
-                f"{spec.minimum_survivors} survivors cannot come out of a roster of {spec.cohort.fewest_reports}",
+                f"{spec.minimum_survivors} survivors cannot come out of a roster of {spec.group_minimum_roster}",
                 "Lower it, or raise cohort.minimum_reports.",
             )
         )

@@ -30,6 +30,7 @@ from trainer.models.next_word import NextWord
 from trainer.vocabulary import Vocabulary
 from tutti.findings import record_findings
 from tutti.secure_simulation import IdealSum, ProtocolSum, SecureExecutor
+from tutti.virtual_windows import VirtualWindows
 
 
 def rounds(
@@ -100,9 +101,18 @@ def secure_aggregation(prepared: PreparedTask, run: Run, executor: SecureExecuto
     if not isinstance(prepared.mechanism, DistributedMechanism):
         return None
     if aggregation.ideal:
-        return IdealSum(executor, lanes(prepared.mechanism.vectors))
+        floor = prepared.spec.minimum_survivors if prepared.spec.groups > 1 else 0
+        return IdealSum(executor, lanes(prepared.mechanism.vectors), groups=prepared.spec.groups, floor=floor)
     entropy = system_entropy if seed is None else Keystream(seed, "device authority", 0).read
-    return ProtocolSum(executor, entropy=entropy, seed=simulation_seed(run))
+    groups, windows = prepared.spec.groups, None
+    if prepared.mechanism.secagg is not None:
+        windows = VirtualWindows(
+            parameters=prepared.mechanism.secagg,
+            groups=groups,
+            seed=simulation_seed(run),
+            reporting_s=prepared.spec.deadlines.reporting_s,
+        )
+    return ProtocolSum(executor, entropy=entropy, seed=simulation_seed(run), groups=groups, windows=windows)
 
 
 def fleet_options(prepared: PreparedTask, run: Run, loader: Loader) -> FleetOptions:

@@ -65,7 +65,7 @@ class SecureDevice:
         job = self._world.job(request.assignment.plan, np.frombuffer(request.parameters, "<f4"), [self._index])
         return Trained(self._world.executor.run(job).total.astype("<i4").tobytes())
 
-    def secure_client(self, plan: bytes) -> Client:
+    def secure_client(self, plan: bytes, group: int) -> Client:
         context, entropy = secure_context(plan), key_entropy(bytes(32), plans.decode(plan).round_index, self._index)
         authority = DeviceAuthority(AUTHORITY_SEED)
         identity = authority.enrol(context.epoch, entropy)

@@ -35,7 +35,7 @@ def changed(section: str, **values: Any) -> TaskSpec:
         (
             "aggregation.group_size",
             task.replace(
-                changed("privacy", mechanism="ddg"), aggregation={"secure": True, "minimum_survivors": 16, "group_size": 10}
+                changed("privacy", mechanism="ddg"), aggregation={"secure": True, "minimum_survivors": 5, "group_size": 7}
             ),
         ),
     ],

@@ -1,0 +1,229 @@
+"""One group of a secure round: its side of SecAgg, the phase it waits in and until when, and what it says to each of its devices.
+
+A phase ends when everybody who is still there has answered, or at its deadline (`server.secure_windows`). The group stops before the
+requests for shares: they leave when the round's charge is on the record, which is one for all groups.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.ids import SessionId
+from contract.messages import AbortReason, SecureStep
+from secagg import Abort, Context, Phase, Result, Server, wire
+from secagg import AbortReason as SecAggReason
+from secagg.messages import DeviceMessage, MaskedInput, ServerMessage
+from server.secure_windows import PHASES, PhaseClock, PhaseWindows, allowance
+
+STEPS = {
+    Phase.ADVERTISE_KEYS: SecureStep.ADVERTISE_KEYS,
+    Phase.SHARE_KEYS: SecureStep.SHARE_KEYS,
+    Phase.MASKED_INPUT: SecureStep.MASKED_INPUT,
+    Phase.CONSISTENCY_CHECK: SecureStep.CONSISTENCY_CHECK,
+    Phase.UNMASKING: SecureStep.UNMASKING,
+}
+_AT_THE_GOAL = (SecureStep.ADVERTISE_KEYS, SecureStep.UNMASKING)
+"""Late in these, a device missed a place that others took: the roster is full, or enough shares are there."""
+_OVERHEAD_BYTES = 128
+"""Of a serialised masked input over its words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a message was not taken; `ends` if its sender leaves the round for it, `refusal` if the protocol itself named the reason."""
+
+    reason: AbortReason
+    ends: bool = False
+    refusal: str | None = None
+
+
+class SecureGroup:
+    """The devices of one group, in one round.
+
+    Args:
+      authority: public key of the device authority.
+      until_s: no masked input is taken later.
+    """
+
+    def __init__(
+        self, *, context: Context, authority: bytes, windows: PhaseWindows, now_s: float, until_s: float, threads: int = 2
+    ) -> None:
+        self._context, self._windows, self._until_s = context, windows, until_s
+        self._server = Server(context=context, authority=authority, threads=threads)
+        self._slots: dict[SessionId, int] = {}
+        self._sent: dict[tuple[SessionId, SecureStep], bytes] = {}
+        self._answers: dict[SecureStep, Mapping[int, ServerMessage]] = {}
+        self._clock: PhaseClock | None = None
+        self._opened_s, self._deadline_s = now_s, now_s + windows.first_s
+        self.waited_s: dict[str, float] = {}
+        """How long each closed phase took."""
+
+    @property
+    def phase(self) -> Phase:
+        """Where the group is."""
+        return self._server.phase
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is a sum, or there will be none."""
+        return self._server.result() is not None
+
+    @property
+    def result(self) -> Result | Abort | None:
+        """The outcome; None while the group goes on."""
+        return self._server.result()
+
+    @property
+    def summed(self) -> int:
+        """Devices whose inputs are in the masked sum; 0 before that is settled."""
+        return len(self._server.survivors or ())
+
+    @property
+    def opened_s(self) -> float:
+        """When the open phase began."""
+        return self._opened_s
+
+    @property
+    def deadline_s(self) -> float:
+        """When the open phase ends at the latest, as things stand; infinite while the group waits for its charge."""
+        if self.phase is Phase.AWAITING_CHARGE or self.ended:
+            return np.inf
+        return self._deadline_s if self._clock is None else self._clock.deadline_s
+
+    @property
+    def collecting(self) -> bool:
+        """Whether masked inputs are taken."""
+        return self.phase is Phase.MASKED_INPUT
+
+    @property
+    def early(self) -> bool:
+        """Whether no masked input was ever asked for."""
+        return SecureStep.SHARE_KEYS not in self._answers
+
+    def shared_keys(self, session: SessionId) -> bool:
+        """Whether the device may send a masked input."""
+        return self._slots.get(session, -1) in self._answers.get(SecureStep.SHARE_KEYS, {})
+
+    def on_roster(self, session: SessionId) -> bool:
+        """Whether the device has a place on the fixed roster."""
+        return self._slots.get(session, -1) in self._answers.get(SecureStep.ADVERTISE_KEYS, {})
+
+    def wrong_length(self, num_bytes: int) -> bool:
+        """Whether so many bytes cannot be a masked input."""
+        words = 8 * self._context.parameters.words
+        return not words <= num_bytes <= words + _OVERHEAD_BYTES
+
+    def receive(self, session: SessionId, step: SecureStep, raw: bytes, now_s: float) -> Fault | None:
+        """Takes a device's message, now or as before; or says why not."""
+        digest = hashlib.sha256(raw).digest()
+        before = self._sent.get((session, step))
+        if before is not None:
+            return None if before == digest else Fault(AbortReason.ALREADY_SUBMITTED, ends=True)
+        if step is SecureStep.MASKED_INPUT or step is not STEPS.get(self.phase):
+            late = AbortReason.GOAL_REACHED if step in _AT_THE_GOAL else AbortReason.DEADLINE_PASSED
+            return Fault(late if self._is_over(step) else AbortReason.FOREIGN_MESSAGE)
+        message = wire.read_device_message(raw)
+        if message is None or isinstance(message, Abort | MaskedInput):
+            return Fault(AbortReason.FOREIGN_MESSAGE, ends=True)
+        fault = self._handle(session, message, now_s)
+        if fault is None:
+            self._sent[(session, step)] = digest
+        return fault
+
+    def receive_input(self, session: SessionId, raw: bytes, now_s: float) -> Fault | None:
+        """Adds a masked input; or says why not."""
+        message = wire.read_device_message(raw)
+        if not isinstance(message, MaskedInput):
+            return Fault(AbortReason.FOREIGN_MESSAGE, ends=True)
+        if not self.collecting or now_s > self.deadline_s:
+            return Fault(AbortReason.DEADLINE_PASSED)
+        return self._handle(session, message, now_s)
+
+    def took(self, session: SessionId, step: SecureStep) -> bool:
+        """Whether this message of the device was taken."""
+        return (session, step) in self._sent
+
+    def answer(self, session: SessionId, step: SecureStep) -> ServerMessage | AbortReason | None:
+        """What the device is told once the phase of `step` is over; None as long as it is not."""
+        answers = self._answers.get(step)
+        if answers is None:
+            return AbortReason.ROUND_ABANDONED if self.ended else None
+        found = answers.get(self._slots.get(session, -1))
+        if found is not None:
+            return found
+        return AbortReason.GOAL_REACHED if step is SecureStep.ADVERTISE_KEYS else AbortReason.DEADLINE_PASSED
+
+    def drop(self, session: SessionId) -> None:
+        """The device is gone: nobody waits for it."""
+        if session in self._slots:
+            self._server.drop(self._slots[session])
+
+    def advance(self, now_s: float) -> bool:
+        """Ends every phase that has nothing to wait for, or whose window is over; whether the roster was fixed by that."""
+        fixed = False
+        while not self.ended and self.phase is not Phase.AWAITING_CHARGE:
+            if not self._server.ready and now_s < self.deadline_s:
+                break
+            step = STEPS[self.phase]
+            self._close_clock(now_s)
+            closed = self._server.close_phase()
+            if isinstance(closed, Abort) or self.ended:
+                break
+            if step is not SecureStep.CONSISTENCY_CHECK:
+                self._opened(step, closed, now_s)
+                fixed = fixed or step is SecureStep.ADVERTISE_KEYS
+        return fixed
+
+    def request_unmasking(self, now_s: float) -> None:
+        """Asks for shares; only once the round's charge is committed."""
+        self._opened(SecureStep.CONSISTENCY_CHECK, self._server.request_unmasking(), now_s)
+
+    def abort(self) -> None:
+        """Ends the group without a sum."""
+        self._server.abort(SecAggReason.TOO_FEW_SURVIVORS)
+
+    def sums(self) -> NDArray[np.int64] | None:
+        """The group's sum, its vectors one behind the other; None without a result."""
+        result = self.result
+        if not isinstance(result, Result):
+            return None
+        return np.concatenate([result.sums[vector.name] for vector in self._context.parameters.vectors])
+
+    def _handle(self, session: SessionId, message: DeviceMessage, now_s: float) -> Fault | None:
+        refusal = self._server.handle(self._slots.setdefault(session, len(self._slots)), message)
+        if refusal is not None:
+            return Fault(AbortReason.FOREIGN_MESSAGE, ends=True, refusal=refusal.value)
+        if self._clock is not None:
+            self._clock.answered(now_s)
+        return None
+
+    def _is_over(self, step: SecureStep) -> bool:
+        """Whether the phase of this step has been closed."""
+        return step in self._answers or (step is SecureStep.UNMASKING and self.ended)
+
+    def _opened(self, step: SecureStep, messages: Mapping[int, ServerMessage], now_s: float) -> None:
+        self._answers[step] = messages  # written when asked for: a thousand rosters share their lists, their bytes would not
+        self._opened_s, phase = now_s, self.phase
+        parameters, membership = self._context.parameters, self._server.membership
+        if phase not in PHASES or membership is None:
+            return
+        inputs_due = phase in (Phase.SHARE_KEYS, Phase.MASKED_INPUT)
+        needed = max(parameters.minimum_survivors if inputs_due else 0, membership.threshold + 1)
+        self._clock = self._windows.open(
+            phase,
+            at_s=now_s,
+            alive=len(messages),
+            may_leave=allowance(parameters, membership.size, len(messages), needed),
+            needed=min(needed, len(messages)),
+            until_s=self._until_s if phase is Phase.MASKED_INPUT else np.inf,
+        )
+
+    def _close_clock(self, now_s: float) -> None:
+        name = self.phase.value
+        self.waited_s[name] = round(now_s - self._opened_s, 3)
+        if self._clock is not None:
+            self._clock.close(now_s)
+            self._clock = None
