@@ -7,12 +7,13 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from client_sim import cores
-from client_sim.fleet_setup import Begin, Broken, Ended, FleetSetup
+from client_sim.fleet_setup import Begin, Broken, FleetSetup, Seen, Word
+from client_sim.fleet_sightings import Sighted
 from client_sim.workers import can_be_sent
 from contract.errors import ErrorCode, TuttiError
 from contract.task import DataSpec
@@ -36,6 +37,8 @@ class Fleet:
             raise TuttiError(ErrorCode.ARGUMENT_INVALID, detail)
         usable = cores.available()
         places = max(1, min(setup.num_devices, len(usable) if workers is None else workers))
+        self.sighted = Sighted()
+        """What an observed fleet's processes told until the last call of `shapes`."""
         self._shapes: Counter[str] = Counter()
         self._processes: list[_Process] = []
         for place in range(places):
@@ -52,15 +55,27 @@ class Fleet:
         Raises:
           TuttiError: if a process cannot go on, with its reason.
         """
+        self.listen()
+        found, self._shapes = dict(self._shapes), Counter()
+        return found
+
+    def listen(self, most_s: float = 0.0) -> None:
+        """Takes in what the processes have to say; waits for a word for `most_s` at most.
+
+        Raises:
+          TuttiError: if a process cannot go on, with its reason.
+        """
+        wait([process.connection for process in self._processes], most_s)
         for process in self._processes:
             for word in process.words():
                 if isinstance(word, Broken):
                     raise TuttiError(word.code, word.detail)
-                self._shapes.update(word.shapes)
+                if isinstance(word, Seen):
+                    self.sighted.add(word)
+                else:
+                    self._shapes.update(word.shapes)
             if (status := process.status()) is not None:
                 raise TuttiError(ErrorCode.INTERNAL, f"a process of the fleet ended by itself (exit status {status})")
-        found, self._shapes = dict(self._shapes), Counter()
-        return found
 
     def stop(self) -> None:
         """Ends the processes and waits for them."""
@@ -88,18 +103,18 @@ class _Process:
                 stdin=subprocess.DEVNULL,
             )
         theirs.close()
-        self._connection: Connection[Any, Any] = Connection(ours.detach())
-        self._connection.send_bytes(pickle.dumps(begin))
+        self.connection: Connection[Any, Any] = Connection(ours.detach())
+        self.connection.send_bytes(pickle.dumps(begin))
 
     @property
     def id(self) -> int:
         return self._process.pid
 
-    def words(self) -> "list[Ended | Broken]":
-        found: list[Ended | Broken] = []
+    def words(self) -> list[Word]:
+        found: list[Word] = []
         try:
-            while self._connection.poll():
-                found.append(self._connection.recv())
+            while self.connection.poll():
+                found.append(self.connection.recv())
         except (EOFError, OSError):
             pass
         return found
@@ -108,7 +123,7 @@ class _Process:
         return self._process.poll()
 
     def leave(self) -> None:
-        self._connection.close()
+        self.connection.close()
 
     def wait(self) -> None:
         try:

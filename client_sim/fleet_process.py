@@ -17,6 +17,7 @@ from client_sim.conditions import conditions_at
 from client_sim.fleet_batches import BatchThread
 from client_sim.fleet_session import play
 from client_sim.fleet_setup import Begin, Broken, Ended, FleetSetup
+from client_sim.fleet_sightings import Sightings
 from client_sim.fleet_work import FleetRecords, FleetTraining, TrainOrder
 from client_sim.population import DevicePopulation, make_population
 from client_sim.secure_work import key_entropy, secure_context
@@ -27,6 +28,7 @@ from client_sim.transports.transport import Transport
 from contract import plan as plans
 from contract.clock import wall_time
 from contract.errors import ErrorCode, TuttiError
+from contract.ids import SessionId
 from contract.randomness import stream, uniform_by_device
 from secagg import Client, DeviceAuthority
 
@@ -45,10 +47,11 @@ class Device:
 
     def __init__(self, index: int, crew: "Crew") -> None:
         self.index, self._crew = index, crew
+        self._session: SessionId | None = None
 
     async def may_take_part(self, request: ReadRecord) -> bool:
         """What the record says."""
-        spec = request.spec
+        spec, self._session = request.spec, request.spec.session_id
         records = self._crew.records.of(spec.run)
         eligible = records.eligible(
             np.array([self.index]),
@@ -57,10 +60,14 @@ class Device:
             max_participations=spec.max_participations,
             trustworthiness_s=request.trustworthiness_s,
         )
-        return bool(eligible[0]) and int(records.last(np.array([self.index]))[0]) < spec.current_index
+        may = bool(eligible[0]) and int(records.last(np.array([self.index]))[0]) < spec.current_index
+        if not may:
+            self._crew.sightings.barred(self.index, spec.current_index)
+        return may
 
     async def train(self, request: Train) -> Trained | TrainingFailed:
         """Trains with the others that are ready."""
+        self._crew.sightings.plays(request.assignment.session_id, self.index)
         parameters = self._crew.training.one_copy(request.assignment.model.sha256, request.parameters)
         try:
             return Trained(await self._crew.trainer.submit(TrainOrder(self.index, request.assignment.plan, parameters)))
@@ -93,7 +100,10 @@ class Device:
             return False
         drawn = float(uniform_by_device(self._crew.setup.order_seed, np.array([self.index]), "vanishes", leaf)[0])
         shares = np.cumsum([loss.download, loss.training, loss.upload])
-        return int(np.searchsorted(shares, drawn, side="right")) == phase
+        lost = int(np.searchsorted(shares, drawn, side="right")) == phase
+        if lost and self._session is not None:
+            self._crew.sightings.vanished(self._session)
+        return lost
 
 
 class Crew:
@@ -107,6 +117,7 @@ class Crew:
         self.population: DevicePopulation | None = (
             make_population(setup.num_devices, setup.order_seed) if setup.diurnal else None
         )
+        self.sightings = Sightings(wanted=setup.observed)
         self.shapes: Counter[str] = Counter()
         self.complaint: TuttiError | None = None
 
@@ -185,6 +196,8 @@ def _tell(connection: "Connection[Any, Any]", crew: Crew) -> bool:
         if crew.shapes:
             connection.send(Ended(dict(crew.shapes)))
             crew.shapes.clear()
+        if (seen := crew.sightings.told()) is not None:
+            connection.send(seen)
         if crew.complaint is not None:
             connection.send(Broken(crew.complaint.code, crew.complaint.detail))
     except OSError:

@@ -9,6 +9,7 @@ from client_sim.data.loader import Loader
 from client_sim.egress import DevicePolicy
 from client_sim.timing import Loss
 from contract.errors import ErrorCode
+from contract.ids import SessionId
 from contract.task import DataSpec
 from secagg import Floors
 from trainer.vocabulary import Vocabulary
@@ -34,6 +35,7 @@ class FleetSetup:
       idle_s: shortest time between two sessions of a device.
       authority_seed: of the simulated device authority that certifies the devices of secure tasks; None for none.
       floors: below which no device takes part in a secure aggregation.
+      observed: whether the processes also say what only a simulation can know (`Seen`).
     """
 
     server: str
@@ -53,6 +55,7 @@ class FleetSetup:
     idle_s: float = 0.05
     authority_seed: bytes | None = field(default=None, repr=False)
     floors: Floors = field(default_factory=Floors)
+    observed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,21 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What only a simulation can know: who plays which session, whose records rule out a release, who is gone without a word.
+
+    Args:
+      players: sessions that came to train since the last word, and the device of each.
+      barred: release -> how many more devices' own records do not allow it. No record allows it later on.
+      vanished: sessions whose devices are lost.
+    """
+
+    players: Mapping[SessionId, int]
+    barred: Mapping[int, int]
+    vanished: tuple[SessionId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Broken:
     """The process cannot go on."""
 
@@ -79,4 +97,4 @@ class Broken:
     detail: str
 
 
-Word: TypeAlias = Ended | Broken
+Word: TypeAlias = Ended | Seen | Broken

@@ -77,6 +77,14 @@ class FleetJournal:
             self._database.execute("DELETE FROM secure_windows WHERE run = ? AND round_index < ?", (self._run, round_index - 1))
         self._database.execute("COMMIT")
 
+    def latest(self) -> tuple[int, FleetState] | None:
+        """The newest state there is, and the round at whose start it was the fleet's."""
+        query = "SELECT round_index FROM fleet_state WHERE run = ? ORDER BY round_index DESC LIMIT 1"
+        row = self._database.execute(query, (self._run,)).fetchone()
+        newest = -1 if row is None else int(row[0])
+        state = None if row is None else self.load(newest)
+        return None if state is None else (newest, state)
+
     def load(self, round_index: int) -> FleetState | None:
         """The state at the start of round `round_index`; None for the first round of a run that has no states.
 

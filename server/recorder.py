@@ -105,6 +105,7 @@ class RoundRecorder:
             reason=reason.value,
             leaf_used=leaf_used,
             facts={},
+            final=leaf_used and facts.leaf + 1 >= self._run.spec.rounds,
         )
 
 

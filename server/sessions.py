@@ -88,8 +88,9 @@ class SessionTable:
         self._last_outcome = (-1, AbortReason.DEADLINE_PASSED)
         self._held = 0
         self._refused: Counter[str] = Counter()
-        self._closing = False
-        self.over = False
+        self._closing = self.over = False
+        self.most_devices: Callable[[int], int] | None = None
+        """How many devices can come for a release at most, where somebody knows: selection does not wait for more."""
 
     @property
     def run(self) -> RunId:
@@ -115,7 +116,8 @@ class SessionTable:
         if self._position is None:
             return None
         if self._work is None:
-            return self._position.deadline_s
+            full = self.most_devices is not None and self._held >= self.most_devices(self._position.leaf)
+            return -np.inf if full else self._position.deadline_s
         return self._rounds.reporting_deadline_s() if self._rounds.collecting else -np.inf
 
     def tick(self, now_s: float) -> Mapping[str, Any] | None:
@@ -339,6 +341,7 @@ class SessionTable:
             "check_ins": self._pace.check_ins,
             "lost": places[Place.GONE],
             "refused": dict(self._refused),
+            "sessions": tuple(name for name, session in self._sessions.items() if session.place is Place.ACCEPTED),
         }
         abandoned, goal = facts["state"] == "abandoned", places[Place.ACCEPTED] >= position.report_goal
         ending = AbortReason.GOAL_REACHED if goal else AbortReason.DEADLINE_PASSED

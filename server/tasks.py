@@ -203,7 +203,30 @@ def _cohort_problems(spec: TaskSpec) -> list[Problem]:
                 "Simulate more devices.",
             )
         )
+    elif spec.data.devices is not None and spec.data.devices < fewest_devices(spec):
+        found.append(
+            Problem(
+                "data.devices",
+                f"{spec.data.devices} devices cannot play {spec.rounds} rounds within their own limits",
+                f"Simulate at least {fewest_devices(spec)} devices and some to spare, or lower cohort.minimum_reports, "
+                "minimum_separation or rounds.",
+            )
+        )
     return found
+
+
+def fewest_devices(spec: TaskSpec) -> int:
+    """With fewer devices than this no run can end, even if nobody is ever lost: separation or cap would keep too many away.
+
+    >>> cohort = {"report_goal": 20, "minimum_reports": 16, "minimum_separation": 4}
+    >>> fewest_devices(task.parse_mapping({"population": "p", "model": {"name": "mlp"}, "cohort": cohort, "rounds": 10}))
+    80
+    """
+    cohort, fewest = spec.cohort, spec.minimum_survivors if spec.aggregation.secure else spec.cohort.fewest_reports
+    apart = fewest * min(spec.rounds, cohort.minimum_separation + 1)
+    if cohort.max_participations is None:
+        return apart
+    return max(apart, -(-fewest * spec.rounds // cohort.max_participations))
 
 
 def _privacy_problems(spec: TaskSpec) -> list[Problem]:

@@ -12,7 +12,9 @@ from server.keys import KeyDirectory
 from server.mechanisms import CentralMechanism
 from server.orchestrator import Orchestrator
 from server.pace import PaceSteering
+from server.recorder import charged_without_outcome
 from server.registration import key_of
+from server.rounds.states import AbandonReason
 from server.rpc.hosting import HostedRun
 from server.secure_sessions import SecureSessionTable
 from server.session_pace import ROUND_GUESS_S
@@ -46,7 +48,10 @@ def table_of(
     faults: FaultHook = no_faults,
     authority: bytes | None = None,
 ) -> SessionTable:
-    """The sessions of a run that goes on.
+    """The sessions of a run that goes on. A round that a crash interrupted after its charge is over, and its release used up.
+
+    Devices of their own cannot play such a round again: the records of those that had uploaded rule its release out, so the sum
+    would be another, and a fleet that is hardly larger than a cohort would never fill it.
 
     Args:
       authority: public key of the device authority; needed for a secure task.
@@ -66,6 +71,9 @@ def table_of(
         faults=faults,
         keys=keys,
     )
+    if charged_without_outcome(database.rounds(run.id)) is not None and rounds.position() is not None:
+        rounds.abandon(AbandonReason.INTERRUPTED)
+        rounds.recorded()
     if not isinstance(mechanism, CentralMechanism):
         if authority is None:
             detail = f"{spec.name}: a secure task needs the public key of a device authority"

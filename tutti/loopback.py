@@ -1,29 +1,36 @@
 """`--transport grpc`: a real server and a real fleet of worker processes on this machine, in real time."""
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from client_sim.data.loader import Loader
 from client_sim.fleet import Fleet
 from client_sim.fleet_setup import FleetSetup
+from client_sim.journal import FleetJournal
 from client_sim.timing import Loss
 from contract.entropy import system_entropy
 from contract.errors import ErrorCode, TuttiError
+from contract.ids import SessionId
+from contract.messages import ResultStatus, TaskResult
+from contract.task import TaskSpec
 from privacy.keystream import Keystream
-from secagg import DeviceAuthority
+from secagg import DeviceAuthority, Floors
 from server.faults import FaultHook
 from server.keys import KeyDirectory
 from server.rpc.hosting import Host, HostedRun
 from server.rpc.service import Address, RpcServer
 from server.store.store import Store
-from server.store.values import Run
+from server.store.values import Run, RunState
 from server.tasks import PreparedTask
 from tutti import hosting
+from tutti.findings import record_findings
+from tutti.loopback_oracle import Muster, WatchedReleases
 from tutti.simulation import noise_seed, simulation_seed, vocabulary_of
 
 FIRST_ROUND_S = 0.5
@@ -48,25 +55,48 @@ def rounds(
     authority_seed = device_authority(run)
     authority = DeviceAuthority(authority_seed).public
     table = hosting.table_of(database, keys, run, prepared, round_guess_s=FIRST_ROUND_S, faults=faults, authority=authority)
-    server = _ServerThread(lambda: hosting.hosted(database, table, run.spec.population, ended.put))
-    port = server.start()
-    try:
+    with contextlib.ExitStack() as stack:
+        journal = FleetJournal(directory / "devices.db", run=run.id)
+        stack.callback(journal.close)
+        server = _ServerThread(lambda: hosting.hosted(database, table, run.spec.population, ended.put))
+        stack.callback(server.stop)
+        port = server.start()
         fleet = Fleet(_setup(run, prepared, loader, directory, port, authority_seed), workers=workers or None)
+        stack.callback(fleet.stop)
+        table.most_devices = muster = Muster(prepared.spec, fleet.sighted, num_devices=loader.num_devices)
+        watched = WatchedReleases(prepared.spec, journal, database.rounds(run.id), num_devices=loader.num_devices)
         try:
-            yield from _watched(database, run, server, fleet, ended)
+            for facts in _watched(database, run, server, fleet, ended, muster):
+                seen = watched.observe(facts, fleet)
+                database.add_facts(run.id, int(facts["round"]), seen)
+                yield {**facts, **seen, "sessions": None}
         finally:
-            fleet.stop()
-    finally:
-        server.stop()
+            server.stop()
+            with contextlib.suppress(TuttiError, queue.Empty):
+                while True:  # rounds that ended since, which a resumed run's oracle must know of
+                    watched.observe(ended.get_nowait(), fleet)
+        if watched.complete:
+            record_findings(database, run, watched.oracle)
 
 
 def _watched(
-    database: Store, run: Run, server: "_ServerThread", fleet: Fleet, ended: "queue.SimpleQueue[Mapping[str, Any]]"
+    database: Store,
+    run: Run,
+    server: "_ServerThread",
+    fleet: Fleet,
+    ended: "queue.SimpleQueue[Mapping[str, Any]]",
+    muster: Muster,
 ) -> Iterator[Mapping[str, Any]]:
     shapes: Counter[str] = Counter()
     while True:
         over = server.over()
         shapes.update(fleet.shapes())
+        server.lose(fleet.sighted.vanished())
+        try:
+            muster.require_enough()
+        except TuttiError:
+            database.set_run_state(run.id, RunState.FAILED)
+            raise
         try:
             facts = ended.get(timeout=0.0 if over else LOOK_S)
         except queue.Empty:
@@ -94,6 +124,17 @@ def _setup(run: Run, prepared: PreparedTask, loader: Loader, directory: Path, po
         vocabulary=vocabulary_of(prepared),
         own_code=True,
         authority_seed=authority_seed,
+        floors=floors_of(prepared.spec),
+        observed=True,
+    )
+
+
+def floors_of(spec: TaskSpec) -> Floors:
+    """What the fleet's devices insist on in secure rounds: what their owner's task file says, whatever a plan says later."""
+    return Floors(
+        minimum_roster=spec.group_minimum_roster,
+        minimum_survivors=spec.minimum_survivors,
+        corrupt_fraction=spec.aggregation.corrupt_fraction,
     )
 
 
@@ -111,6 +152,7 @@ class _ServerThread:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="grpc-server", daemon=True)
         self._run: HostedRun | None = None
+        self._host = Host()
         self._server: RpcServer | None = None
 
     def start(self) -> int:
@@ -133,8 +175,16 @@ class _ServerThread:
             raise TuttiError(ErrorCode.INTERNAL, f"the run stopped: {error}") from error
         return True
 
+    def lose(self, sessions: Sequence[SessionId]) -> None:
+        """These devices are gone: as soon as a broken connection would show, so that no deadline of minutes is sat out for them."""
+        for session in sessions:
+            message = TaskResult(session, ResultStatus.REMOTE_FAILED)
+            asyncio.run_coroutine_threadsafe(self._host.handle(message), self._loop)
+
     def stop(self) -> None:
-        """Ends the server, the run's thread and the loop."""
+        """Ends the server, the run's thread and the loop; nothing if they have ended."""
+        if self._loop.is_closed():
+            return
         if self._server is not None:
             asyncio.run_coroutine_threadsafe(self._server.close(grace_s=0.5), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -142,8 +192,8 @@ class _ServerThread:
         self._loop.close()
 
     async def _start(self) -> int:
-        host, self._run = Host(), self._make()
-        host.add(self._run)
-        self._server = RpcServer(host, Address(port=0))
+        self._run = self._make()
+        self._host.add(self._run)
+        self._server = RpcServer(self._host, Address(port=0))
         await self._server.start()
         return self._server.port

@@ -98,7 +98,7 @@ def record(folder: Path) -> Record:
     store = Store.open(str(folder))
     try:
         (run,) = store.runs()
-        # What the simulator's oracle saw is on the record too; no other transport has an oracle.
+        # What the simulator's oracle saw is on the record too; the transports below have none.
         bodies = [entry.body for entry in store.entries(run=run.id) if entry.kind != "assumption-checked"]
         return Record(bodies, store.model(run.id).digest)
     finally:
