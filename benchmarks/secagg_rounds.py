@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from contract.entropy import system_entropy
 from contract.randomness import stream
-from secagg import Client, DeviceAuthority, Floors, Phase, Result, Server, Vector, choose, keys, wire
+from secagg import LOWEST_FLOORS, Client, DeviceAuthority, Phase, Result, Server, Vector, choose, keys, wire
 from secagg.authority import is_certified
 from secagg.testing import context_of
 
@@ -94,7 +94,7 @@ def play(n: int, d: int, lane_bits: int, drop: float, corrupt: float) -> dict[st
     for device in range(n):
         identity = authority.enrol(context.epoch, system_entropy)
         clients[device] = Client(
-            context=context, authority=authority.public, identity=identity, floors=Floors(), entropy=system_entropy
+            context=context, authority=authority.public, identity=identity, floors=LOWEST_FLOORS, entropy=system_entropy
         )
         clients[device].set_input({"update": values})
     server = Server(context=context, authority=authority.public)

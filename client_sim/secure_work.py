@@ -17,7 +17,7 @@ from client_sim.local_work import LocalWork
 from contract import plan as plans
 from contract.entropy import Entropy, system_entropy
 from privacy.keystream import Keystream
-from secagg import Client, Context, DeviceAuthority, Floors, Parameters, thresholds
+from secagg import LOWEST_FLOORS, Client, Context, DeviceAuthority, Floors, Parameters, thresholds
 from secagg.messages import DeviceMessage, ForwardedShares, ServerMessage
 from secagg.parameter_json import context_of, group_round_id
 from secagg.reasons import Abort
@@ -38,6 +38,7 @@ class SecureWork:
 
     Args:
       authority_seed: of the simulated device authority, which server and devices both do without in production.
+      floors: of the devices; the lowest unless given, since this process holds the server's side of the task, too.
     """
 
     def __init__(self, work: LocalWork, job: Job, *, authority_seed: bytes, floors: Floors | None = None) -> None:
@@ -52,7 +53,7 @@ class SecureWork:
         for group in np.unique(groups).tolist():
             contexts[group] = secure_context(job.plan, group)
         self._clients = {
-            int(device): self._client(int(device), authority, contexts[int(group)], floors or Floors())
+            int(device): self._client(int(device), authority, contexts[int(group)], floors or LOWEST_FLOORS)
             for device, group in zip(job.devices, groups, strict=True)
         }
 

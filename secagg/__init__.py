@@ -7,7 +7,7 @@ tells the protocol, SECURITY.md what it withstands.
 from secagg.authority import Certificate, DeviceAuthority, OneTimeIdentity
 from secagg.client import Client
 from secagg.context import Context
-from secagg.floors import Floors
+from secagg.floors import LOWEST_FLOORS, Floors
 from secagg.parameters import Infeasible, MaskCipher, Parameters, Vector, VectorKind, choose
 from secagg.reasons import Abort, AbortReason, Refusal
 from secagg.receipt import Receipt
@@ -15,6 +15,7 @@ from secagg.server import Phase, Result, Server
 from secagg.transcript import Transcript, audit
 
 __all__ = [
+    "LOWEST_FLOORS",
     "Abort",
     "AbortReason",
     "Certificate",

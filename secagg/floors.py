@@ -9,7 +9,7 @@ from secagg.thresholds import Topology
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floors:
-    """A device's own lower limits.
+    """A device's own lower limits. The defaults refuse small cohorts, and a server with which nobody is supposed to collude.
 
     Args:
       minimum_roster: it shares keys with no fewer devices, itself among them.
@@ -19,13 +19,16 @@ class Floors:
     >>> from secagg.parameters import Vector, choose
     >>> update = Vector(name="update", length=10, lane_bits=21, largest=9)
     >>> few = choose(roster_size=8, vectors=(update,), corrupt_fraction=0.05, drop_fraction=0.1)
-    >>> Floors(minimum_roster=10).fault(few)
-    'rosters of 8 are below the floor of 10'
+    >>> Floors().fault(few)
+    'rosters of 8 are below the floor of 16'
+    >>> trusting = choose(roster_size=20, vectors=(update,), corrupt_fraction=0.0, drop_fraction=0.1)
+    >>> Floors().fault(trusting), LOWEST_FLOORS.fault(trusting)
+    ('a corrupt fraction of 0 is below the floor of 0.05', None)
     """
 
-    minimum_roster: int = 3
-    minimum_survivors: int = 3
-    corrupt_fraction: float = 0.0
+    minimum_roster: int = 16
+    minimum_survivors: int = 12
+    corrupt_fraction: float = 0.05
 
     def fault(self, parameters: Parameters) -> str | None:
         """Why these parameters are refused, or None."""
@@ -62,3 +65,7 @@ class Floors:
         if topology.degree % 2 or not thresholds.undivided(n, topology.degree, topology.threshold, corrupt):
             return f"a lying server can divide {n} devices with {topology.degree} neighbours and threshold {topology.threshold}"
         return None
+
+
+LOWEST_FLOORS = Floors(minimum_roster=3, minimum_survivors=3, corrupt_fraction=0.0)
+"""Only what is unsafe for everybody is refused. For tests, and for simulations in which one process plays both sides."""

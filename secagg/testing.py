@@ -8,7 +8,7 @@ from secagg.authority import DeviceAuthority
 from secagg.client import Client
 from secagg.client.device_round import Inputs
 from secagg.context import Context
-from secagg.floors import Floors
+from secagg.floors import LOWEST_FLOORS, Floors
 from secagg.messages import DeviceMessage, ServerMessage
 from secagg.parameters import Parameters
 from secagg.reasons import Abort, Refusal
@@ -66,6 +66,7 @@ def run_round(
 
     Args:
       leaves: the first phase in which a device no longer answers.
+      floors: of every device; the lowest unless given.
       from_device, from_server: see and may replace or swallow (None) each message on its way.
 
     >>> import numpy as np
@@ -83,7 +84,7 @@ def run_round(
             context=context,
             authority=authority.public,
             identity=authority.enrol(context.epoch, entropy),
-            floors=floors or Floors(),
+            floors=floors or LOWEST_FLOORS,
             entropy=entropy,
         )
         for device in inputs

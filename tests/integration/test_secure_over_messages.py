@@ -22,7 +22,7 @@ from client_sim.workers import InMemoryExecutor, open_executor
 from contract import plan as plans
 from contract import task
 from contract.messages import Aborted, Reply, Request, SecureRequest, SecureStep, UploadChunk
-from secagg import Client, DeviceAuthority, Floors
+from secagg import LOWEST_FLOORS, Client, DeviceAuthority
 from server import registration, tasks
 from server.distributed_mechanism import DistributedMechanism, lanes
 from server.keys import KeyDirectory
@@ -69,7 +69,7 @@ class SecureDevice:
         context, entropy = secure_context(plan), key_entropy(bytes(32), plans.decode(plan).round_index, self._index)
         authority = DeviceAuthority(AUTHORITY_SEED)
         identity = authority.enrol(context.epoch, entropy)
-        return Client(context=context, authority=authority.public, identity=identity, floors=Floors(), entropy=entropy)
+        return Client(context=context, authority=authority.public, identity=identity, floors=LOWEST_FLOORS, entropy=entropy)
 
     async def write(self, request: Charge | Seal | Refund) -> None:
         """Nothing is kept."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from contract.entropy import system_entropy
-from secagg import Client, Context, DeviceAuthority, Floors, parameter_json, wire
+from secagg import LOWEST_FLOORS, Client, Context, DeviceAuthority, parameter_json, wire
 
 FACTS = {"round_id": "run/0", "model_digest": "m", "config_digest": "c"}
 
@@ -75,7 +75,9 @@ def test_contexts_without_a_digest_cannot_be_made(context: Context) -> None:
 def test_client_cannot_be_saved_or_copied(save: Any, context: Context) -> None:
     authority = DeviceAuthority(bytes(32))
     identity = authority.enrol(context.epoch, system_entropy)
-    client = Client(context=context, authority=authority.public, identity=identity, floors=Floors(), entropy=system_entropy)
+    client = Client(
+        context=context, authority=authority.public, identity=identity, floors=LOWEST_FLOORS, entropy=system_entropy
+    )
     client.advertise_keys()
     with pytest.raises(TypeError, match="cannot be copied or saved"):
         save(client)

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from contract.entropy import system_entropy
-from secagg import Abort, AbortReason, Client, DeviceAuthority, Floors, Phase, Refusal, Server
+from secagg import LOWEST_FLOORS, Abort, AbortReason, Client, DeviceAuthority, Phase, Refusal, Server
 from secagg.client.advertise_keys import Advertised
 from secagg.client.consistency_check import Checked
 from secagg.client.masked_input import Masked
@@ -49,7 +49,7 @@ class Rounds:
         for device, vectors in inputs.items():
             identity = authority.enrol(context.epoch, system_entropy)
             client = Client(
-                context=context, authority=authority.public, identity=identity, floors=Floors(), entropy=system_entropy
+                context=context, authority=authority.public, identity=identity, floors=LOWEST_FLOORS, entropy=system_entropy
             )
             client.set_input(vectors)
             self.clients[device] = client

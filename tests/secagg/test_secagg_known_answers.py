@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from secagg import (
+    LOWEST_FLOORS,
     Abort,
     AbortReason,
     Client,
     Context,
     DeviceAuthority,
-    Floors,
     MaskCipher,
     Parameters,
     Phase,
@@ -60,7 +60,7 @@ class Round:
             entropy = draws(case["seed"], device)
             identity = authority.enrol(self.context.epoch, entropy)
             client = Client(
-                context=self.context, authority=authority.public, identity=identity, floors=Floors(), entropy=entropy
+                context=self.context, authority=authority.public, identity=identity, floors=LOWEST_FLOORS, entropy=entropy
             )
             client.set_input({name: np.array(values) for name, values in case["inputs"][str(device)].items()})
             self.clients[device] = client

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from contract.randomness import stream
 from secagg import (
+    LOWEST_FLOORS,
     Abort,
     AbortReason,
     Client,
     Context,
     DeviceAuthority,
-    Floors,
     MaskCipher,
     Phase,
     Refusal,
@@ -352,7 +352,9 @@ def make_clients(context: Context, authority: DeviceAuthority, inputs) -> dict[i
     clients = {}
     for device, vectors in inputs.items():
         identity = authority.enrol(context.epoch, system_entropy)
-        client = Client(context=context, authority=authority.public, identity=identity, floors=Floors(), entropy=system_entropy)
+        client = Client(
+            context=context, authority=authority.public, identity=identity, floors=LOWEST_FLOORS, entropy=system_entropy
+        )
         client.set_input(vectors)
         clients[device] = client
     return clients

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from contract.randomness import stream
-from secagg import Floors, Infeasible, Vector, VectorKind, bitmaps, choose, graph, thresholds
+from secagg import LOWEST_FLOORS, Floors, Infeasible, Vector, VectorKind, bitmaps, choose, graph, thresholds
 from secagg.testing import context_of, run_round
 
 UPDATE = Vector(name="u", length=4, lane_bits=20, largest=100)
@@ -214,7 +214,7 @@ def test_floors_refuse_a_thin_ring():
     from dataclasses import replace
 
     asked = choose(roster_size=1000, vectors=(UPDATE,), corrupt_fraction=0.1, drop_fraction=0.1)
-    floors = Floors()
+    floors = LOWEST_FLOORS
     assert floors.fault(asked) is None
     thin = replace(asked, degree=10, threshold=10, corrupt_fraction=0.001, drop_fraction=0.3)
     assert "neighbours are too few" in floors.fault(thin)

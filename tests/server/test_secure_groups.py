@@ -32,7 +32,7 @@ from contract.messages import (
     UploadRequest,
 )
 from privacy import accounting, events
-from secagg import Client, DeviceAuthority, Floors, wire
+from secagg import LOWEST_FLOORS, Client, DeviceAuthority, wire
 from server import registration, tasks
 from server.distributed_mechanism import DistributedMechanism
 from server.keys import KeyDirectory
@@ -121,7 +121,7 @@ class Cohort:
         context = secure_context(assignment.plan, group_of(assignment.aggregation_id))
         identity = self.authority.enrol(context.epoch, system_entropy)
         client = Client(
-            context=context, authority=self.authority.public, identity=identity, floors=Floors(), entropy=system_entropy
+            context=context, authority=self.authority.public, identity=identity, floors=LOWEST_FLOORS, entropy=system_entropy
         )
         client.set_input({vector.name: np.full(vector.length, place + 1, np.int64) for vector in context.parameters.vectors})
         return client

@@ -30,7 +30,7 @@ from contract.messages import (
     UploadProgress,
     UploadRequest,
 )
-from secagg import Client, DeviceAuthority, Floors, Parameters, wire
+from secagg import LOWEST_FLOORS, Client, DeviceAuthority, Parameters, wire
 from server import registration, tasks
 from server.keys import KeyDirectory
 from server.orchestrator import Orchestrator
@@ -107,7 +107,7 @@ class Bench:
             context=context,
             authority=self.authority.public,
             identity=self.authority.enrol(context.epoch, system_entropy),
-            floors=Floors(),
+            floors=LOWEST_FLOORS,
             entropy=system_entropy,
         )
         client.set_input(ones(context.parameters))

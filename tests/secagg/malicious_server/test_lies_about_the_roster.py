@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from contract.entropy import system_entropy
-from secagg import AbortReason, Client, DeviceAuthority, Floors, Phase, Result, Server, keys
+from secagg import LOWEST_FLOORS, AbortReason, Client, DeviceAuthority, Floors, Phase, Result, Server, keys
 from secagg.messages import AdvertiseKeys, NeighbourKeys, Roster
 from secagg.statements import advertisement
 from secagg.testing import context_of, run_round
@@ -124,7 +124,7 @@ def test_different_models_or_configurations_part_the_devices(field, context, dra
             context=told,
             authority=authority.public,
             identity=authority.enrol(context.epoch, system_entropy),
-            floors=Floors(),
+            floors=LOWEST_FLOORS,
             entropy=system_entropy,
         )
         clients[device].set_input(inputs[device])
@@ -221,7 +221,7 @@ def test_low_order_point_is_refused_by_devices_too(which, context, draw_inputs):
     for device in inputs:
         identity = authority.enrol(context.epoch, system_entropy)
         clients[device] = Client(
-            context=context, authority=authority.public, identity=identity, floors=Floors(), entropy=system_entropy
+            context=context, authority=authority.public, identity=identity, floors=LOWEST_FLOORS, entropy=system_entropy
         )
         message = clients[device].advertise_keys()
         if device == VICTIM:

@@ -7,7 +7,19 @@ import pytest
 
 from contract.entropy import system_entropy
 from contract.randomness import stream
-from secagg import Abort, AbortReason, Client, DeviceAuthority, Floors, Parameters, Result, Vector, bitmaps, choose, statements
+from secagg import (
+    LOWEST_FLOORS,
+    Abort,
+    AbortReason,
+    Client,
+    DeviceAuthority,
+    Parameters,
+    Result,
+    Vector,
+    bitmaps,
+    choose,
+    statements,
+)
 from secagg.messages import (
     ConsistencyCheck,
     ForwardedShares,
@@ -41,7 +53,7 @@ class Crowd:
             context=self.context,
             authority=self.authority.public,
             identity=self.identities[device],
-            floors=Floors(),
+            floors=LOWEST_FLOORS,
             entropy=system_entropy,
         )
         client.set_input({"u": np.array([device, 1])})

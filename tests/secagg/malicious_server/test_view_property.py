@@ -5,13 +5,14 @@ everybody and sign anything. Honest devices are real clients with real cryptogra
 """
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contract.entropy import system_entropy
-from secagg import Abort, Client, DeviceAuthority, Floors, Vector, bitmaps, choose, statements
+from secagg import LOWEST_FLOORS, Abort, Client, DeviceAuthority, Vector, bitmaps, choose, statements
 from secagg.client.masked_input import Masked
 from secagg.client.share_keys import Shared
 from secagg.messages import (
@@ -48,7 +49,7 @@ class LyingServer:
                 context=context,
                 authority=authority.public,
                 identity=identities[device],
-                floors=Floors(corrupt_fraction=0.28),
+                floors=replace(LOWEST_FLOORS, corrupt_fraction=0.28),
                 entropy=system_entropy,
             )
             clients[device].set_input({"u": np.array([device, 1])})
