@@ -10,7 +10,7 @@ from typing import Any
 
 from contract.errors import ErrorCode, TuttiError
 from privacy.ledger import entries, forms
-from privacy.ledger.spending import Budget, Spending, epsilon_of
+from privacy.ledger.spending import Budget, Spending, counted, epsilon_of
 from server.store.ledger import Ledger
 
 __all__ = ["Budget", "BudgetGuard", "Statement", "set_budget", "spending"]
@@ -62,23 +62,23 @@ class BudgetGuard:
         self._spending = Spending(population)
         self._planned_fits: tuple[Any, ...] | None = None
 
-    def check_run(self, event: Mapping[str, Any]) -> None:
+    def check_run(self, claims: Mapping[str, Any]) -> None:
         """Refuses a run whose planned rounds do not fit, before it is registered.
 
         Args:
-          event: what all its rounds would cost, as an entry holds it.
+          claims: what all its rounds would cost, as an entry holds it: `event`, and `colluding` where there is a second claim.
 
         Raises:
           TuttiError: BUDGET_EXCEEDED with the numbers.
         """
         if self._ever_limited():
-            self._require(event, what="all rounds of this run")
+            self._require(counted(claims), what="all rounds of this run")
 
-    def check_round(self, event: Mapping[str, Any]) -> None:
+    def check_round(self, claims: Mapping[str, Any]) -> None:
         """Refuses a round whose worst case does not fit, before it is charged.
 
         Args:
-          event: what the run would have cost through this round, as an entry holds it.
+          claims: what the run would have cost through this round, as an entry holds it.
 
         Raises:
           TuttiError: BUDGET_EXCEEDED with the numbers.
@@ -88,7 +88,7 @@ class BudgetGuard:
         self._catch_up()
         if self._spending.budget is None or self._whole_run_fits():
             return
-        self._require(event, what="this round")
+        self._require(counted(claims), what="this round")
 
     def statement(self, event: Mapping[str, Any] | None, *, delta: float | None = None) -> Statement:
         """What has been spent, and what would have been with `event` (in place of the run's own, if it has any).

@@ -35,7 +35,7 @@ class RoundRecorder:
         Raises:
           TuttiError: BUDGET_EXCEEDED if the worst case of the round does not fit.
         """
-        self._budget.check_round(self._mechanism.events(history)["event"])
+        self._budget.check_round(self._mechanism.events(history))
 
     def charge(self, facts: RoundFacts, *, history: Sequence[int], sum_seal: str | None) -> None:
         """Commits the worst case; `history` ends with the fewest contributions that this round may have.
@@ -128,6 +128,11 @@ def charged_without_outcome(history: Sequence[Round]) -> Round | None:
 def last_released_leaf(history: Sequence[Round]) -> int:
     """The last leaf whose release is committed, -1 if there is none."""
     return max((row.leaf for row in history if row.state == "committed"), default=-1)
+
+
+def planned_claims(mechanism: Mechanism, spec: TaskSpec) -> dict[str, Any]:
+    """What all rounds of a task would cost at worst, as an entry holds it: `event`, and `colluding` where there is a second claim."""
+    return {**mechanism.events([floor_of(spec)] * spec.rounds), "event": mechanism.event(spec.rounds)}
 
 
 def floor_of(spec: TaskSpec) -> int:

@@ -14,10 +14,11 @@ from contract import canonical
 from contract.entropy import Entropy, system_entropy
 from contract.errors import ErrorCode, TuttiError
 from contract.task import TaskSpec
-from privacy.ledger import entries
+from privacy.ledger import entries, merkle
 from server.budgets import BudgetGuard
 from server.keys import KeyDirectory, NoiseKey, fresh_key, seeded_key
 from server.policies import Policies
+from server.recorder import planned_claims
 from server.store import blobs
 from server.store.store import Store, parameters_digest
 from server.store.values import Run, StoredModel
@@ -75,26 +76,31 @@ def register(
     spec = prepared.spec
     if not approved:
         Policies(store.transactions, store.ledger).check_start(spec.population)
-    planned = prepared.mechanism.event(spec.rounds)
-    BudgetGuard(store.ledger, population=spec.population).check_run(planned)
+    claims = planned_claims(prepared.mechanism, spec)
+    BudgetGuard(store.ledger, population=spec.population).check_run(claims)
     run, ordinal = store.next_run_id(spec)
     key = fresh_key(entropy) if settings.noise_seed is None else seeded_key(settings.noise_seed, run)
     keys.create(run, key)
-    entry = entries.run_registered(
-        population=spec.population,
-        run=run,
-        task=_task(spec),
-        task_digest=spec.digest,
-        code_digest=code_digest(),
-        planned=planned,
-        seeded=seeded(settings),
-        facts={
-            "unit": "device",
-            "adjacency": "zero-out",
-            "not_covered": list(not_covered),
-            "start_digest": parameters_digest(blobs.pack_parameters(start)),
-        },
-    )
+
+    def entry(head: merkle.Frontier) -> bytes:
+        return entries.run_registered(
+            population=spec.population,
+            run=run,
+            task=_task(spec),
+            task_digest=spec.digest,
+            code_digest=code_digest(),
+            planned=claims["event"],
+            seeded=seeded(settings),
+            facts={
+                "unit": "device",
+                "adjacency": claims["event"]["adjacency"],
+                "not_covered": list(not_covered),
+                "start_digest": parameters_digest(blobs.pack_parameters(start)),
+                "known_head": {"size": head.size, "root": head.root().hex()},
+                **({"planned_colluding": claims["colluding"]} if "colluding" in claims else {}),
+            },
+        )
+
     model = StoredModel(
         run=run,
         round=0,

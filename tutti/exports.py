@@ -7,7 +7,7 @@ from typing import Any
 from safetensors import numpy as safetensors
 
 from client_sim.data import open_loader
-from server import tasks
+from server import releases, tasks
 from server.store.store import Store
 from server.store.values import Run
 from tutti import results
@@ -16,10 +16,15 @@ from tutti.runs import vocabulary
 
 
 def export(store: Store, run: Run, directory: Path) -> dict[str, Path]:
-    """Writes `model.safetensors`, `model_card.md`, `result.json`; returns where they are."""
+    """Writes `model.safetensors`, `model_card.md`, `result.json`; returns where they are. The release is on the record first.
+
+    Raises:
+      TuttiError: ENTRY_NOT_COMMITTED if the model may not leave yet.
+    """
+    stored = releases.release(store, run, None, to="export")
     words = vocabulary(run.spec, open_loader(run.spec.data, model=run.spec.model.name)) if needs_data(run) else None
     model = tasks.prepare(run.spec, words).model
-    stored, result = store.model(run.id), results.result(store, run)
+    result = results.result(store, run)
     directory.mkdir(parents=True, exist_ok=True)
     files = {
         "model": directory / "model.safetensors",

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from client_sim.data import open_loader
 from contract.errors import ErrorCode, TuttiError
-from server import tasks
+from server import releases, tasks
 from server.store.store import Store
 from server.store.values import Run
 from trainer import prediction
@@ -21,11 +21,11 @@ def predict(store: Store, run: Run, text: str, *, top: int, tap: int | None) -> 
     """The newest model's answer: `words` with probabilities for a next-word model.
 
     Raises:
-      TuttiError: ARGUMENT_INVALID if this model predicts nothing from text.
+      TuttiError: ARGUMENT_INVALID if this model predicts nothing from text, ENTRY_NOT_COMMITTED if it may not leave yet.
     """
     words = vocabulary(run.spec, open_loader(run.spec.data, model=run.spec.model.name)) if needs_data(run) else None
     model = tasks.prepare(run.spec, words).model
-    stored = store.model(run.id)
+    stored = releases.release(store, run, None, to="predictions")
     if isinstance(model, NextWord):
         if tap is not None:
             raise TuttiError(ErrorCode.ARGUMENT_INVALID, "--tap is for text selection; this model suggests the next word")

@@ -34,6 +34,7 @@ class _Run:
     next_leaf: int = 0
     open_charge: Mapping[str, Any] | None = None
     models: set[str] = field(default_factory=set[str])
+    committed: set[int] = field(default_factory=set[int])
     cohort: Mapping[str, Any] = field(default_factory=dict[str, Any])
     summed: list[int] = field(default_factory=list[int])
     """For each leaf that is used up, how many contributions are in its sum at least."""
@@ -70,6 +71,10 @@ class History:
             self._charged(index, facts, run)
         elif kind is EntryKind.ROUND_OUTCOME:
             self._outcome(index, facts, run)
+        elif kind is EntryKind.PARAMETER_TUNED and "covered_by" in facts:
+            if facts["covered_by"] not in run.committed:
+                detail = f"{facts['parameter']} is said to follow round {facts['covered_by']}, which has no outcome"
+                self._complain(ProblemKind.UNDERCHARGED, index, detail)
         elif kind in (EntryKind.MODEL_RELEASED, EntryKind.AUDIT_RECORDED) and facts["model_digest"] not in run.models:
             self._complain(
                 ProblemKind.MODEL_WITHOUT_ENTRY, index, f"model {facts['model_digest'][:12]} is no committed model of its run"
@@ -91,6 +96,8 @@ class History:
                 f"run {name[:12]} is not number {ordinal} of task {digest[:12]}: one is missing or out of place",
             )
         self._parsed(index, facts["planned"])
+        if "planned_colluding" in facts["facts"]:
+            self._parsed(index, facts["facts"]["planned_colluding"])
         self._runs[name] = _Run(
             population=facts["population"], planned=facts["planned"], models={str(facts["facts"].get("start_digest"))},
             cohort=facts["task"].get("cohort", {}),
@@ -143,6 +150,7 @@ class History:
             self._event(index, facts, run, count=facts["reported"])
             run.summed.append(facts["reported"])
             run.models.add(facts["model_digest"])
+            run.committed.add(facts["round"])
             run.next_leaf = facts["leaf"] + 1
         else:
             if facts["leaf_used"] != fits:

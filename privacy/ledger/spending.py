@@ -1,5 +1,8 @@
 """What a population has spent, read from entries: the latest cumulative event of each run, and every tuned parameter's own.
 
+Where a round makes two claims, the one against a server that some devices give their noise to counts: a task that names a corrupt
+fraction does not count on those devices' noise, so its budget may not either.
+
 Runs whose registration says `scope: run` have devices and a budget of their own (simulations) and do not count.
 """
 
@@ -70,15 +73,17 @@ class Spending:
         kind, run = facts["kind"], facts.get("run")
         if kind == EntryKind.BUDGET_SET.value:
             self.budget = None if facts["budget"] is None else Budget.from_json(facts["budget"])
+        elif kind == EntryKind.PARAMETER_TUNED.value and "covered_by" in facts:
+            return  # a function of sums whose event is counted with its run
         elif kind == EntryKind.PARAMETER_TUNED.value and run not in self._own:
             uncovered = UnboundedEvent(reason=f"{facts['parameter']} was chosen by looking at {facts['statistic']}")
             self._accesses.append(uncovered if facts["event"] is None else events.from_json(facts["event"]))
         elif kind == EntryKind.RUN_REGISTERED.value:
-            self.planned[str(run)] = facts["planned"]
+            self.planned[str(run)] = facts["facts"].get("planned_colluding", facts["planned"])
             if facts["facts"].get("scope") == "run":
                 self._own.add(str(run))
         elif "event" in facts and run not in self._own:
-            self._runs[str(run)] = facts["event"]
+            self._runs[str(run)] = counted(facts)
 
     @property
     def runs(self) -> int:
@@ -94,6 +99,11 @@ class Spending:
         """Changes whenever anything but `run` spends, or the budget does."""
         rest = tuple((name, tuple(sorted(map(str, event.items())))) for name, event in self._runs.items() if name != run)
         return (*rest, len(self._accesses), self.budget)
+
+
+def counted(claims: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of the claims of a round, the event that a budget counts: the colluding one where there is one, which is never the smaller."""
+    return claims.get("colluding", claims["event"])
 
 
 def epsilon_of(charged: list[Event], *, delta: float) -> float:

@@ -100,7 +100,8 @@ class _Walk:
         self._sizes = sizes
 
     def take(self, entry: LoggedEntry) -> None:
-        place, leaf = self.tree.size, merkle.leaf_hash(entry.body)
+        before, leaf = self.tree, merkle.leaf_hash(entry.body)
+        place = before.size
         if entry.index != place:
             self.complain(ProblemKind.OUT_OF_PLACE, place, f"entry {entry.index} stands where entry {place} belongs")
         if entry.leaf is not None and entry.leaf != leaf:
@@ -113,9 +114,17 @@ class _Walk:
         except ValueError as error:
             self.complain(ProblemKind.MALFORMED, place, str(error))
             return
+        if facts["kind"] == EntryKind.RUN_REGISTERED.value:
+            self._known_head(before, facts["facts"].get("known_head"))
         if facts["kind"] == EntryKind.KEY_ROTATED.value:
             self.rotations.append((place, facts))
         self.history.add(place, facts)
+
+    def _known_head(self, before: merkle.Frontier, known: object) -> None:
+        """A run names the tree that it was added to: whoever kept its entry, its report or its receipt can tell another history."""
+        if known is not None and known != {"size": before.size, "root": before.root().hex()}:
+            detail = "the run was registered on top of other entries than those that stand before it"
+            self.complain(ProblemKind.FORKED, before.size, detail)
 
     def complain(self, kind: ProblemKind, place: int | None, detail: str) -> None:
         self.problems.append(LedgerProblem(kind=kind, entry=place, detail=detail))

@@ -68,7 +68,8 @@ def _population(report: Report) -> Iterator[str]:
         allowed = f"epsilon {budget['current']['epsilon']:g} at delta {budget['current']['delta']:g}"
     at = "" if joint["delta"] is None else f" at delta {joint['delta']:g}"
     yield from _section(
-        "Together", [f"- all runs and accesses: epsilon **{shown(joint['epsilon'])}**{at}", f"- budget: {allowed}"]
+        "Together",
+        [f"- all runs and accesses: epsilon **{shown(joint['epsilon'])}**{at} ({joint['claim']})", f"- budget: {allowed}"],
     )
     rows = [
         (change["reason"], change["by"], "lifted" if change["budget"] is None else change["budget"]["epsilon"])
@@ -198,6 +199,9 @@ def _minimisation(facts: Mapping[str, Any]) -> Iterator[str]:
 
 def _record(entries: Mapping[str, Any]) -> Iterator[str]:
     lines = [f"Recomputed from {entries['count']} ledger entries, digest `{entries['digest']}`."]
+    if entries.get("known_head"):
+        head = entries["known_head"]
+        lines.append(f"When the run was registered, the ledger had {head['size']} entries with the root `{head['root']}`.")
     if entries["checkpoint"]:
         lines += ["", "```", entries["checkpoint"].rstrip(), "```"]
     yield from _section("On the record", lines)

@@ -17,6 +17,7 @@ from privacy.report.run_record import Facts, RunRecord
 from privacy.report.tiers import tier
 
 FORMAT = 1
+JOINT_CLAIM = "each run by its claim against a server that the task's corrupt devices give their noise to, where it makes one"
 
 
 def run_report(bodies: Sequence[bytes], *, checkpoint: str | None = None) -> dict[str, Any]:
@@ -93,7 +94,13 @@ def population_report(
         "format": FORMAT,
         "subject": {"kind": "population", "population": population, "runs": len(runs)},
         "first_lines": list(_population_lines(runs, joint, obstacle)),
-        "joint": {"epsilon": joint, "delta": at or None, "obstacle": obstacle, "runs_counted": spending.runs},
+        "joint": {
+            "epsilon": joint,
+            "delta": at or None,
+            "obstacle": obstacle,
+            "runs_counted": spending.runs,
+            "claim": JOINT_CLAIM,
+        },
         "budget": {
             "current": None
             if spending.budget is None
@@ -176,7 +183,7 @@ def _report(
         "audits": checklist.audits(record),
         "transparency": checklist.transparency(record),
         "data_minimisation": checklist.data_minimisation(record),
-        "entries": _entries(bodies, checkpoint),
+        "entries": {**_entries(bodies, checkpoint), "known_head": registered["facts"].get("known_head")},
     }  # fmt: skip
 
 

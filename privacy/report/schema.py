@@ -7,6 +7,7 @@ _TEXT: dict[str, Any] = {"type": "string"}
 _MAYBE_TEXT: dict[str, Any] = {"type": ["string", "null"]}
 _COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 _OBJECT: dict[str, Any] = {"type": "object"}
+_HASH: dict[str, Any] = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _LINES: dict[str, Any] = {"type": "array", "items": _TEXT}
 
 
@@ -72,7 +73,7 @@ def _run() -> dict[str, Any]:
             "data_minimisation": _closed(
                 {"collected": _LINES, "stays_on_the_device": _LINES, "aggregated": _TEXT, "retained": _OBJECT}
             ),
-            "entries": _entries(),
+            "entries": _entries(known_head={"anyOf": [{"type": "null"}, _closed({"size": _COUNT, "root": _HASH})]}),
         }
     )  # fmt: skip
 
@@ -84,7 +85,9 @@ def _population() -> dict[str, Any]:
             "format": {"const": 1},
             "subject": _closed({"kind": {"const": "population"}, "population": _TEXT, "runs": _COUNT}),
             "first_lines": _LINES,
-            "joint": _closed({"epsilon": _NUMBER, "delta": _NUMBER, "obstacle": _MAYBE_TEXT, "runs_counted": _COUNT}),
+            "joint": _closed(
+                {"epsilon": _NUMBER, "delta": _NUMBER, "obstacle": _MAYBE_TEXT, "runs_counted": _COUNT, "claim": _TEXT}
+            ),
             "budget": _closed({"current": {"anyOf": [{"type": "null"}, budget]}, "changes": _array(_OBJECT)}),
             "runs": _array(_closed({"run": _TEXT, "task": _MAYBE_TEXT, "guarantee": _guarantee(), "first_lines": _LINES})),
             "accounting": _accounting(),
@@ -119,8 +122,8 @@ def _accounting() -> dict[str, Any]:
     return _closed({"accountant": _TEXT, "library": _TEXT, "version": _TEXT, "conversions": _OBJECT, "amplification": _TEXT})
 
 
-def _entries() -> dict[str, Any]:
-    return _closed({"count": _COUNT, "digest": {"type": "string", "pattern": "^[0-9a-f]{64}$"}, "checkpoint": _MAYBE_TEXT})
+def _entries(**more: dict[str, Any]) -> dict[str, Any]:
+    return _closed({"count": _COUNT, "digest": _HASH, "checkpoint": _MAYBE_TEXT, **more})
 
 
 def _array(items: dict[str, Any]) -> dict[str, Any]:

@@ -166,7 +166,11 @@ class CostQuestion(Incoming):
 
 
 class CostAnswer(BaseModel):
-    """What all rounds cost together, before anything is run."""
+    """What all rounds cost together, before anything is run.
+
+    `colluding_epsilon` is the claim against a server that corrupt devices give their noise to, where there is one;
+    `population_epsilon` what the population would have spent, all accesses together, and `fits` whether its budget allows that.
+    """
 
     rounds: int
     mechanism: str
@@ -176,6 +180,9 @@ class CostAnswer(BaseModel):
     delta: float | None
     conversion: str | None
     epsilons: dict[str, float | None]
+    colluding_epsilon: float | None
+    population_epsilon: float | None
+    fits: bool
     unit: str
     adjacency: str
 

@@ -9,7 +9,7 @@ from contract.errors import ErrorCode, TuttiError
 from contract.task import TaskFormError, TaskSpec
 from server import tasks
 from server.rest import bodies, cursors, describing, launching
-from server.rest.access import Reader, ServicesOf, find_run
+from server.rest.access import Reader, ServicesOf, check_population, find_run
 from server.rest.cursors import Cursor, Limit
 from server.rest.problems import describes
 from server.rest.runs import READ, READ_ONE
@@ -26,12 +26,14 @@ def cost(services: ServicesOf, principal: Reader, body: bodies.CostQuestion) -> 
     if (body.task is None) == (body.run is None):
         raise TuttiError(ErrorCode.ARGUMENT_INVALID, "give either a task or a run")
     if body.task is not None:
-        spec = launching.parse(services, body.task)
+        run, spec = None, launching.parse(services, body.task)
+        check_population(principal, spec.population)
         rounds = body.rounds if body.rounds is not None else spec.rounds
     else:
         run = find_run(services, principal, body.run or "")
         spec, rounds = run.spec, run.next_leaf + (body.rounds or 0) if body.rounds else run.spec.rounds
-    return describing.cost_answer(tasks.prepare(task.replace(spec, rounds=rounds)), rounds)
+    prepared = tasks.prepare(task.replace(spec, rounds=rounds))
+    return describing.cost_answer(services, prepared, run=None if run is None else run.id)
 
 
 @router.post("/tasks:check", responses=READ)

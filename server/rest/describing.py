@@ -7,8 +7,11 @@ from typing import Any
 
 from contract import task
 from privacy import accounting
+from privacy.ledger.spending import counted
 from privacy.report import PrivacySummary, price_of, summarize
+from server.budgets import BudgetGuard
 from server.jobs import Job
+from server.recorder import planned_claims
 from server.rest import bodies
 from server.rest.services import Services
 from server.store.values import Round, Run
@@ -56,15 +59,26 @@ def round_body(row: Round) -> bodies.RoundBody:
     )  # fmt: skip
 
 
-def cost_answer(prepared: PreparedTask, rounds: int) -> bodies.CostAnswer:
-    """What `rounds` rounds of a task cost."""
+def cost_answer(services: Services, prepared: PreparedTask, *, run: str | None) -> bodies.CostAnswer:
+    """What all rounds of a task cost, and whether its population's budget has room for them.
+
+    Args:
+      run: whose rounds they are, if some of them are charged already.
+    """
     spec = prepared.spec
-    priced = _price(json.dumps(prepared.mechanism.event(rounds)), spec.privacy.delta)
+    claims = planned_claims(prepared.mechanism, spec)
+    priced = _price(json.dumps(claims["event"]), spec.privacy.delta)
+    colluding = _price(json.dumps(claims["colluding"]), spec.privacy.delta) if "colluding" in claims else None
+    guard = BudgetGuard(services.store.ledger, population=spec.population, run=run)
+    after = guard.statement(counted(claims), delta=spec.privacy.delta)
     told = accounting.to_json(priced) if priced is not None else {}
     nothing = {"rho": None, "epsilon": None, "delta": spec.privacy.delta, "conversion": None, "unit": "device"}
     return bodies.CostAnswer.model_validate(
         {
-            "rounds": rounds,
+            "rounds": spec.rounds,
+            "colluding_epsilon": None if colluding is None else colluding.epsilon,
+            "population_epsilon": after.after,
+            "fits": after.fits,
             "mechanism": spec.privacy.mechanism,
             "noise_multiplier": spec.privacy.noise_multiplier,
             "adjacency": "zero-out",

@@ -5,6 +5,7 @@ from pathlib import PurePath
 from contract import canonical, task
 from contract.errors import ErrorCode, Problem, TuttiError
 from contract.task import TaskFormError, TaskSpec
+from server import releases
 from server.jobs import Job, JobState
 from server.rest import approvals, bodies
 from server.rest.access import check_population
@@ -135,9 +136,9 @@ def approve(services: Services, principal: Principal, run: Run, body: bodies.App
         return
     if body.round is None:
         raise TuttiError(ErrorCode.ARGUMENT_INVALID, "round: say after which round the model is to be released")
-    model = services.store.model(run.id, body.round)
-    if approvals.released(services, run, model.digest):
-        raise TuttiError(ErrorCode.RUN_STATE, f"the model after {body.round} rounds is released")
+    model = releases.committed(services.store, run, body.round)
+    if releases.approved(services.store, run, model.digest):
+        raise TuttiError(ErrorCode.RUN_STATE, f"the release of the model after {body.round} rounds is approved")
     approvals.record(services, principal, run, what="release", model=model)
 
 

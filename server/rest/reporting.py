@@ -7,8 +7,8 @@ from fastapi.responses import JSONResponse
 
 from contract.errors import ErrorCode
 from privacy import report as reports
+from server import releases
 from server.rest.access import Reader, ServicesOf, find_run
-from server.rest.models import committed_model
 from server.rest.problems import describes
 from server.rest.runs import READ, READ_ONE, RunName
 from server.rest.services import Services
@@ -45,7 +45,7 @@ def model_report(
 ) -> Response:
     """The report of one model: what the run had spent when it was made."""
     found = find_run(services, principal, run)
-    model = committed_model(services, found, count)
+    model = releases.committed(services.store, found, count)
     made = reports.model_report(_bodies(services, run=found.id), model.digest, checkpoint=_checkpoint(services))
     return answer(made, accept)
 

@@ -74,6 +74,11 @@ class Ledger:
         with self._transactions.read() as session:
             return ledger_rows.frontier(session.get_one(TreeHeadRow, 0))
 
+    @staticmethod
+    def head_in(session: Session) -> merkle.Frontier:
+        """The tree in a transaction that will append to it; nobody else appends until that ends."""
+        return ledger_rows.frontier(session.get_one(TreeHeadRow, 0, with_for_update=True))
+
     def root(self, size: int) -> bytes:
         """The root that the tree had at `size` entries.
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import delete, func, select
@@ -70,11 +70,15 @@ class Store:
         spec: TaskSpec,
         ordinal: int,
         settings: Mapping[str, Any],
-        entry: bytes,
+        entry: bytes | Callable[[merkle.Frontier], bytes],
         start: StoredModel,
         noise_key_id: str | None,
     ) -> Run:
-        """Writes the run, its start and its ledger entry."""
+        """Writes the run, its start and its ledger entry.
+
+        Args:
+          entry: its body, or what makes it from the ledger's head right before it.
+        """
         row = RunRow(
             id=run_id(spec, ordinal),
             task_name=spec.name,
@@ -93,7 +97,8 @@ class Store:
         with self._transactions.begin() as session:
             session.add(row)
             session.flush()
-            self.ledger.append_in(session, [entry])[0]
+            body = entry if isinstance(entry, bytes) else entry(self.ledger.head_in(session))
+            self.ledger.append_in(session, [body])[0]
             session.add(_model_row(start, entry=None))
         return _run(row)
 

@@ -272,6 +272,23 @@ def test_damaged_export_is_refused_with_its_line(damage: str) -> None:
         export.read(broken)
 
 
+def test_a_run_that_was_registered_on_top_of_another_history_is_found_without_any_checkpoint() -> None:
+    head = merkle.frontier(map(merkle.leaf_hash, STORY[:1]))
+    facts = {"unit": "device", "adjacency": "zero-out", "not_covered": [], "start_digest": "start"}
+    named = registered(facts={**facts, "known_head": {"size": head.size, "root": head.root().hex()}})
+
+    def kinds(bodies: list[bytes]) -> set[ProblemKind]:
+        found = verify(
+            [LoggedEntry(place, body) for place, body in enumerate(bodies)], key=KEY.verifier, checkpoints=[], complete=False
+        )
+        return {problem.kind for problem in found.problems}
+
+    assert kinds([STORY[0], named]) == set()
+    other = STORY[0].replace(b'"op"', b'"us"')
+    assert kinds([other, named]) == {ProblemKind.FORKED}
+    assert kinds([named]) == {ProblemKind.FORKED}
+
+
 # -- committed examples of every released form -------------------------------------------------------------------------------------
 
 FORMS: dict[str, Any] = json.loads((VECTORS / "entries.json").read_text())

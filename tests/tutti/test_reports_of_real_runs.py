@@ -46,6 +46,7 @@ def test_real_run_is_reported_whole_and_every_tampering_is_found(shared_data: Pa
     report = run_report(bodies, checkpoint=kept)
     jsonschema.validate(json.loads(json.dumps(report)), json_schema(), cls=jsonschema.Draft202012Validator)
     assert check(report, bodies) == []
+    assert report["entries"]["known_head"]["size"] == 0
     assert report["guarantee"]["epsilon"] > 0
     assert (report["guarantee"]["colluding"] is not None) == (mechanism == "ddg")
     assert not [line for line in report["assumptions"] if line["status"] == "violated"]

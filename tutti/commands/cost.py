@@ -8,9 +8,11 @@ import typer
 from rich.console import Console
 
 from contract import task
+from privacy.ledger.spending import counted
 from privacy.report import price_of
 from server import tasks
 from server.budgets import BudgetGuard, Statement
+from server.recorder import planned_claims
 from tutti import stores
 from tutti.commands.options import JsonOption, StoreOption
 
@@ -29,10 +31,10 @@ def cost(
     """Say what all rounds of TASK.yaml would cost, and whether its population's budget has room for them."""
     spec = task.read(task_file)
     prepared = tasks.prepare(spec if rounds is None else task.replace(spec, rounds=rounds))
-    event, delta = prepared.mechanism.event(prepared.spec.rounds), prepared.spec.privacy.delta
-    price = price_of(event, delta)
+    claims, delta = planned_claims(prepared.mechanism, prepared.spec), prepared.spec.privacy.delta
+    price, colluding = price_of(claims["event"], delta), price_of(counted(claims), delta)
     with stores.opened(store) as (database, _):
-        statement = BudgetGuard(database.ledger, population=spec.population).statement(event, delta=delta)
+        statement = BudgetGuard(database.ledger, population=spec.population).statement(counted(claims), delta=delta)
     answer = {
         "task": spec.name,
         "rounds": prepared.spec.rounds,
@@ -42,6 +44,7 @@ def cost(
         "delta": delta,
         "conversion": None if price is None else price.conversion,
         "epsilons": {"generic": None, "exact": None} if price is None else dict(price.epsilons),
+        "colluding_epsilon": None if colluding is None or "colluding" not in claims else colluding.epsilon,
         "population": statement.to_json(),
     }
     if json_output:
@@ -57,6 +60,9 @@ def cost(
             f"({price.conversion} conversion){rho}",
             soft_wrap=True,
         )
+    if colluding is not None and "colluding" in claims:
+        told = f"against a server that the corrupt devices give their noise to: epsilon {colluding.epsilon:.4g}; budgets count this one"
+        console.print(told, soft_wrap=True)
     console.print(_population_line(statement), soft_wrap=True)
 
 

@@ -167,7 +167,7 @@ def test_rotated_key_still_verifies_what_the_old_one_signed(
 
 def refused(guard: BudgetGuard, charge: dict[str, Any], *, planned: bool = False) -> bool:
     try:
-        guard.check_run(charge) if planned else guard.check_round(charge)
+        guard.check_run({"event": charge}) if planned else guard.check_round({"event": charge})
     except TuttiError as error:
         if error.code is not ErrorCode.BUDGET_EXCEEDED:
             raise

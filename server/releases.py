@@ -1,0 +1,91 @@
+"""Models leave the store here: by a committed entry that carries their cost, by an approval where one is asked for, and on the record.
+
+Guarantee: whoever gets parameters from `release` gets them after the outcome entry that names their digest, and after a `model-released`
+entry, is committed.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from contract.errors import ErrorCode, TuttiError
+from privacy.ledger import entries
+from server.policies import Policies
+from server.store.ledger import Ledger
+from server.store.store import Store
+from server.store.values import Run, RunState, StoredModel
+
+APPROVAL, RELEASED = entries.EntryKind.APPROVAL.value, entries.EntryKind.MODEL_RELEASED.value
+
+
+def release(store: Store, run: Run, count: int | None, *, to: str) -> StoredModel:
+    """The model after `count` rounds (the newest unless given), once it may leave; its first way out to each place is an entry.
+
+    Args:
+      to: where it goes, such as "REST" or "export"; never to whom.
+
+    Raises:
+      TuttiError: ENTRY_NOT_COMMITTED before its entry is committed or its release approved; NOT_FOUND if there will be none or it was
+        not kept; LEASE_HELD if its release cannot be put on the record here, since another server owns the population.
+    """
+    model = committed(store, run, count)
+    if model.round == 0:
+        return model  # the start is a function of the public task
+    if not approved(store, run, model.digest):
+        raise TuttiError(
+            ErrorCode.ENTRY_NOT_COMMITTED, f"the model after {model.round} rounds waits for a privacy officer's approval"
+        )
+    record(store, run, model, to=to)
+    return model
+
+
+def committed(store: Store, run: Run, count: int | None = None) -> StoredModel:
+    """The model after `count` rounds, once its entry is in the ledger.
+
+    Raises:
+      TuttiError: ENTRY_NOT_COMMITTED before, NOT_FOUND if there will be none or it was not kept.
+    """
+    going_on = run.state in (RunState.RUNNING, RunState.PAUSED)
+    if count is not None and going_on and count > run.next_round:
+        raise TuttiError(ErrorCode.ENTRY_NOT_COMMITTED, f"run {run.id[:12]} has not committed {count} rounds")
+    model = store.model(run.id, count)
+    if model.round and not _on_record(store.ledger, run, model):
+        raise TuttiError(ErrorCode.ENTRY_NOT_COMMITTED, f"the model after {model.round} rounds has no ledger entry")
+    return model
+
+
+def approved(store: Store, run: Run, digest: str) -> bool:
+    """Whether the model with this digest may leave: its approval is on the record, or none is needed."""
+    if not Policies(store.transactions, store.ledger).approval_required(run.spec.population):
+        return True
+    found = _facts(store.ledger, run, APPROVAL)
+    return any(facts["what"] == "release" and facts["model_digest"] == digest for facts in found)
+
+
+def record(store: Store, run: Run, model: StoredModel, *, to: str) -> None:
+    """Puts a release on the record unless it is there; returns when it is committed.
+
+    Raises:
+      TuttiError: LEASE_HELD if another server owns the population.
+    """
+    found = _facts(store.ledger, run, RELEASED)
+    if any(facts["model_digest"] == model.digest and facts["to"] == to for facts in found):
+        return
+    store.ledger.append(
+        entries.model_released(
+            population=run.spec.population, run=run.id, round_index=model.round - 1, model_digest=model.digest, to=to
+        )
+    )
+
+
+def _facts(ledger: Ledger, run: Run, kind: str) -> Iterator[dict[str, Any]]:
+    return (json.loads(entry.body) for entry in ledger.entries(run=run.id, kind=kind))
+
+
+def _on_record(ledger: Ledger, run: Run, model: StoredModel) -> bool:
+    if model.entry is None:
+        return False
+    entry = ledger.entry(model.entry)
+    facts = json.loads(entry.body)
+    outcome = entry.kind == entries.EntryKind.ROUND_OUTCOME.value and facts["result"] == "committed"
+    return outcome and facts["run"] == run.id and facts["model_digest"] == model.digest
