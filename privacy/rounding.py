@@ -59,7 +59,7 @@ def scaled_to_norm(vector: NDArray[np.float32], *, clip_norm: float, scale: floa
     >>> scaled_to_norm(np.array([3, 4], np.float32), clip_norm=1.0, scale=10.0)
     array([6., 8.], dtype=float32)
     """
-    norm = math.sqrt(float(np.einsum("i,i->", vector, vector, dtype=np.float64)))
+    norm = math.sqrt(sum(_sum_of_squares(vector[start : start + _BLOCK]) for start in range(0, vector.size, _BLOCK)))
     if not math.isfinite(norm):
         raise ValueError("the vector holds a value that is not finite")
     factor = scale * (min(1.0, clip_norm / norm) if norm > 0 else 1.0)
@@ -110,28 +110,36 @@ def _round_once(scaled: NDArray[np.float64] | NDArray[np.float32], stream: Keyst
     for start in range(0, scaled.size, _BLOCK):
         part, rounded = scaled[start : start + _BLOCK], out[start : start + _BLOCK]
         floor = np.floor(part)
-        rounded[:] = floor
-        rounded += _coins(part - floor, stream)
+        uniform = _uniform(part, stream)
+        up = uniform < part - floor
+        np.copyto(uniform, up, casting="unsafe")  # NumPy adds floats of one type faster than truth values to integers
+        floor += uniform
+        np.copyto(rounded, floor, casting="unsafe")
         norm += _block_norm(rounded)
     return norm
 
 
-def _coins(fraction: NDArray[np.float64] | NDArray[np.float32], stream: Keystream) -> NDArray[np.bool_]:
-    """One coin a coordinate that comes up with probability `fraction`, shape (d,)."""
-    words = stream.words(fraction.size, np.uint32)
-    if fraction.dtype == np.float32:
-        return (words >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24) < fraction
-    return words.astype(np.float64) * 2.0**-32 < fraction
+def _uniform(like: NDArray[np.float64] | NDArray[np.float32], stream: Keystream) -> NDArray[np.float64] | NDArray[np.float32]:
+    """Uniform multiples of 2^-24 (float32) or 2^-32 (float64) in [0, 1), in the shape and type of `like`."""
+    words = stream.words(like.size, np.uint32)
+    if like.dtype == np.float32:
+        single = (words >> np.uint32(8)).view(np.int32).astype(np.float32)
+        single *= np.float32(2.0**-24)
+        return single
+    return words.astype(np.float64) * 2.0**-32
 
 
 def _block_norm(block: NDArray[np.int32]) -> int:
-    """Exact squared norm: partial sums of squares below 2^53 are exact in float64; larger squares are added in two halves of 32 bits.
-
-    Not np.dot: the threads of its library fight over the core that a worker is pinned to.
-    """
-    real = block.astype(np.float64)
-    norm = float(np.einsum("i,i->", real, real))
+    """Exact squared norm: partial sums of squares below 2^53 are exact in float64; larger squares are added in two halves of 32 bits."""
+    norm = _sum_of_squares(block)
     if norm < 1 << 53:
         return int(norm)
     squares = np.square(block.astype(np.int64))  # at most 2^62; a block's halves add up to less than 2^63
     return (int((squares >> 32).sum()) << 32) + int((squares & 0xFFFFFFFF).sum())
+
+
+def _sum_of_squares(block: NDArray[np.int32] | NDArray[np.float32]) -> float:
+    """In double precision. Not np.dot: the threads of its library fight over the core that a worker is pinned to."""
+    real = block.astype(np.float64)
+    np.square(real, out=real)
+    return float(np.add.reduce(real))
