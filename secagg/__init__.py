@@ -8,6 +8,7 @@ from secagg.authority import Certificate, DeviceAuthority, OneTimeIdentity
 from secagg.client import Client
 from secagg.context import Context
 from secagg.floors import LOWEST_FLOORS, Floors
+from secagg.issuance import IssuingDesk
 from secagg.parameters import Infeasible, MaskCipher, Parameters, Vector, VectorKind, choose
 from secagg.reasons import Abort, AbortReason, Refusal
 from secagg.receipt import Receipt
@@ -24,6 +25,7 @@ __all__ = [
     "DeviceAuthority",
     "Floors",
     "Infeasible",
+    "IssuingDesk",
     "MaskCipher",
     "OneTimeIdentity",
     "Parameters",

@@ -44,7 +44,7 @@ class OneTimeIdentity:
 
 
 class DeviceAuthority:
-    """Issues certificates. In production another party runs it; in a simulation the composition root does.
+    """Issues certificates. In production another party runs it, behind an `IssuingDesk`; in a simulation the composition root does.
 
     >>> authority = DeviceAuthority(bytes(32))
     >>> device = authority.enrol(3, lambda n: bytes(n))
@@ -66,9 +66,14 @@ class DeviceAuthority:
 
     def enrol(self, epoch: int, entropy: Entropy) -> OneTimeIdentity:
         """A fresh identity with its certificate, as the device's side obtains it."""
-        seed = entropy(IDENTITY_BYTES)
-        public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+        seed, public = fresh_key(entropy)
         return OneTimeIdentity(seed, self.issue(public, epoch))
+
+
+def fresh_key(entropy: Entropy) -> tuple[bytes, bytes]:
+    """A signing key's seed and its public key, 32 bytes each."""
+    seed = entropy(IDENTITY_BYTES)
+    return seed, Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
 
 
 def is_certified(certificate: Certificate, authority: bytes, epoch: int) -> bool:
