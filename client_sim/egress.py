@@ -87,9 +87,7 @@ def may_leave(message: object) -> bool:
 def _outputs_fault(decoded: plan.Plan, encoder: Encoder) -> Refusal | None:
     if any(output.aggregated is not True for output in decoded.outputs):
         return Refusal.NOT_AGGREGATED
-    lengths = {"delta": encoder.encoded_dimension}
-    if isinstance(encoder, DistributedEncoder):
-        lengths = {name: chosen.padded_dimension for name, chosen in encoder.vectors}
+    lengths = encoder.outputs
     if [output.name for output in decoded.outputs] != list(lengths):
         return Refusal.UNKNOWN_OUTPUT
     return None if all(lengths[output.name] == output.length for output in decoded.outputs) else Refusal.WRONG_LENGTH
@@ -111,8 +109,11 @@ def _model_fault(assignment: TaskAssignment, decoded: plan.Plan, encoder: Encode
 
 
 def _floor_fault(encoder: Encoder, policy: DevicePolicy) -> Refusal | None:
+    # What one update can do to the model is bounded by the round's clip as well as by the encoder's.
+    if encoder.norms is not None and not encoder.norms.clip_norm <= policy.largest_clip_norm:
+        return Refusal.BELOW_OWN_FLOOR
     match encoder:
-        case GridEncoder(grid):
+        case GridEncoder(grid=grid):
             return Refusal.BELOW_OWN_FLOOR if not grid.clip_norm <= policy.largest_clip_norm else None
         case DistributedEncoder():
             if not encoder.plan.clip_norm <= policy.largest_clip_norm:

@@ -13,6 +13,7 @@ from contract.entropy import Entropy
 from contract.plan import Plan, rotation_seed
 from privacy.distributed import DistributedPlan
 from privacy.grid import Grid
+from privacy.norm_tracking import RoundNorms, bits_are_sound
 
 _NO_METRICS: Mapping[str, float] = MappingProxyType({})
 
@@ -36,6 +37,16 @@ class Encoder(Protocol):
         """Integers, int32 of shape (encoded_dimension,), from an update, float32 of shape (d,), and the device's counts."""
         ...
 
+    @property
+    def outputs(self) -> Mapping[str, int]:
+        """Names and lengths of what leaves the device, in their order."""
+        ...
+
+    @property
+    def norms(self) -> RoundNorms | None:
+        """The round's norms where they follow quantiles: what an update is scaled by before it is encoded, and the bits beside it."""
+        ...
+
     def may_be_summed(self, vector: npt.NDArray[np.int32], norm_squared: int) -> bool:
         """Whether the accounting, or the sum's lanes, are made for `vector`, whose squared norm is `norm_squared`."""
         ...
@@ -43,12 +54,13 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GridEncoder:
-    """Central differential privacy: the public integer grid.
+    """Central differential privacy: the public integer grid, and behind the update one coordinate for each bit about its norm.
 
-    Guarantee: what `may_be_summed` lets through has the norm to which the mechanism is calibrated.
+    Guarantee: what `may_be_summed` lets through has the norm to which the mechanism is calibrated, and bits of at most 1.
     """
 
     grid: Grid
+    norms: RoundNorms | None = None
 
     @property
     def dimension(self) -> int:
@@ -56,16 +68,26 @@ class GridEncoder:
 
     @property
     def encoded_dimension(self) -> int:
-        return self.grid.dimension
+        return sum(self.outputs.values())
+
+    @property
+    def outputs(self) -> Mapping[str, int]:
+        return {"delta": self.dimension} | ({} if self.norms is None else dict.fromkeys(self.norms.names, 1))
 
     def encode(
         self, delta: npt.NDArray[np.float32], entropy: Entropy, metrics: Mapping[str, float] = _NO_METRICS
     ) -> npt.NDArray[np.int32]:
         del metrics  # under central privacy nothing but the update leaves the device
-        return self.grid.encode(delta, entropy)
+        if self.norms is None:
+            return self.grid.encode(delta, entropy)
+        prepared, bits = self.norms.prepared(delta)
+        return np.concatenate([self.grid.encode(prepared, entropy), np.array(list(bits.values()), np.int32)])
 
     def may_be_summed(self, vector: npt.NDArray[np.int32], norm_squared: int) -> bool:
-        return vector.shape == (self.dimension,) and norm_squared <= self.grid.norm_bound_squared
+        if vector.shape != (self.encoded_dimension,):
+            return False
+        bits = vector[self.dimension :]
+        return bits_are_sound(bits) and norm_squared - int(np.abs(bits).sum()) <= self.grid.norm_bound_squared
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +100,15 @@ class DistributedEncoder:
       plan: of the update.
       metrics: of the vector of counts that goes with it, None if there is none.
       metric_names: its coordinates; `x/y` is the part of count y for which x holds.
+      norms: as in `Encoder`; `bits` are the plans of its bits, each a vector of length 1.
     """
 
     plan: DistributedPlan
     seed: bytes
     metrics: DistributedPlan | None = None
     metric_names: tuple[str, ...] = ()
+    norms: RoundNorms | None = None
+    bits: tuple[tuple[str, DistributedPlan], ...] = ()
 
     @property
     def dimension(self) -> int:
@@ -96,16 +121,25 @@ class DistributedEncoder:
     @property
     def vectors(self) -> tuple[tuple[str, DistributedPlan], ...]:
         """Names and plans of what is summed, in their order."""
-        return (("delta", self.plan),) if self.metrics is None else (("delta", self.plan), ("metrics", self.metrics))
+        counts = () if self.metrics is None else (("metrics", self.metrics),)
+        return (("delta", self.plan), *counts, *self.bits)
+
+    @property
+    def outputs(self) -> Mapping[str, int]:
+        return {name: chosen.padded_dimension for name, chosen in self.vectors}
 
     def encode(
         self, delta: npt.NDArray[np.float32], entropy: Entropy, metrics: Mapping[str, float] = _NO_METRICS
     ) -> npt.NDArray[np.int32]:
-        update = self.plan.encode(delta, entropy, self.seed)
-        if self.metrics is None:
-            return update
-        counts = np.asarray([count_of(name, metrics) for name in self.metric_names], np.float32)
-        return np.concatenate([update, self.metrics.encode(counts, entropy, self.seed)])
+        bits: Mapping[str, int] = {}
+        if self.norms is not None:
+            delta, bits = self.norms.prepared(delta)
+        encoded = [self.plan.encode(delta, entropy, self.seed)]
+        if self.metrics is not None:
+            counts = np.asarray([count_of(name, metrics) for name in self.metric_names], np.float32)
+            encoded.append(self.metrics.encode(counts, entropy, self.seed))
+        encoded += [chosen.encode(np.array([bits[name]], np.float32), entropy, self.seed) for name, chosen in self.bits]
+        return np.concatenate(encoded) if len(encoded) > 1 else encoded[0]
 
     def may_be_summed(self, vector: npt.NDArray[np.int32], norm_squared: int) -> bool:
         largest = sum(chosen.padded_dimension * chosen.largest_value**2 for _, chosen in self.vectors)
@@ -137,6 +171,8 @@ def encoder_of(plan: Plan) -> Encoder:
     try:
         if kind == "grid":
             return GridEncoder(Grid.from_json(plan.encoding))
+        if kind == "tracked-grid":
+            return _tracked_grid(cast(dict[str, Any], plan.encoding))
         if kind == "distributed":
             return DistributedEncoder(DistributedPlan.from_json(plan.encoding), rotation_seed(plan))
         if kind == "distributed-vectors":
@@ -150,9 +186,31 @@ def _vectors(plan: Plan) -> DistributedEncoder:
     encoding = cast(dict[str, Any], plan.encoding)
     vectors = {str(vector["name"]): DistributedPlan.from_json(vector["plan"]) for vector in encoding["vectors"]}
     names = tuple(str(name) for name in encoding["metric_names"])
-    metrics = vectors.get("metrics")
-    if list(vectors) not in (["delta"], ["delta", "metrics"]) or (metrics.dimension if metrics else 0) != len(names):
+    metrics, norms = vectors.get("metrics"), None
+    if "norms" in encoding:
+        norms = RoundNorms.from_json(encoding["norms"])
+        _check_norms(norms, vectors["delta"].clip_norm)
+    bits = () if norms is None else norms.names
+    named = ["delta", *(["metrics"] if metrics else []), *bits]
+    lengths = (metrics.dimension if metrics else 0, *(vectors[name].dimension for name in bits if name in vectors))
+    if list(vectors) != named or lengths != (len(names), *(1 for _ in bits)) or len(encoding["vectors"]) != len(vectors):
         raise ValueError(
-            "a secure round sums `delta`, and perhaps `metrics` behind it, with a name for each of its coordinates"
+            "a secure round sums `delta`, and perhaps behind it `metrics`, with a name for each of its coordinates, and a vector of "
+            "length 1 for each bit about the norm"
         )
-    return DistributedEncoder(vectors["delta"], rotation_seed(plan), metrics, names)
+    return DistributedEncoder(
+        vectors["delta"], rotation_seed(plan), metrics, names, norms, tuple((name, vectors[name]) for name in bits)
+    )
+
+
+def _tracked_grid(encoding: Mapping[str, Any]) -> GridEncoder:
+    if set(encoding) != {"kind", "grid", "norms"}:
+        raise ValueError(f"no tracked grid: {sorted(encoding)}")
+    encoder = GridEncoder(Grid.from_json(encoding["grid"]), RoundNorms.from_json(encoding["norms"]))
+    _check_norms(encoder.norms, encoder.grid.clip_norm)
+    return encoder
+
+
+def _check_norms(norms: RoundNorms | None, clip_norm: float) -> None:
+    if norms is None or not norms.names or norms.fixed_norm != clip_norm:
+        raise ValueError(f"norms that follow quantiles start at the encoder's clip norm {clip_norm} and have bits")

@@ -159,7 +159,9 @@ class FleetSimulator:
         self._secure = secure
         self._lost = np.empty(0, np.int8)
         self._origin_s: float | None = None
-        self._slot_s = float(np.clip(2000 * options.wake_interval_s / population.size, 0.5, 10.0))
+        # About 2,000 devices a slot, but nobody who is sent away is back within one.
+        longest_s = min(60.0, max(0.5, options.wake_interval_s / 4))
+        self._slot_s = float(np.clip(2000 * options.wake_interval_s / population.size, 0.5, longest_s))
         first = uniform_by_device(population.seed, np.arange(population.size), "first wake") * options.wake_interval_s
         self._wheel = WakeWheel(first, slot_s=self._slot_s)
 
@@ -187,7 +189,8 @@ class FleetSimulator:
             if self.oracle is not None:
                 self.oracle.observe(position.leaf, accepted)
         self.now_s = closed_s
-        self._sleep(cohort, np.full(len(cohort), closed_s))
+        if position.sampled is None:  # a sampled cohort was never taken from the wheel
+            self._sleep(cohort, np.full(len(cohort), closed_s))
         if self._journal is not None:
             # Before the server commits: whichever round it stands at after a crash, the journal holds the fleet's state for it.
             self._journal.save(position.round_index + 1, self._state())
@@ -204,6 +207,8 @@ class FleetSimulator:
 
     def _select(self, position: RoundPosition, selection: "_Selection") -> tuple[npt.NDArray[np.int64], float]:
         opened_s, deadline_s = self._own_time(position.opened_s), self._own_time(position.deadline_s)
+        if position.sampled is not None:
+            return self._sample(position, position.sampled(self._population.size), opened_s, selection)
         for devices in self._wheel.until(deadline_s):
             times_s = self._wheel.wakes_s[devices]
             early, late = times_s < opened_s, times_s > deadline_s
@@ -214,6 +219,16 @@ class FleetSimulator:
             if selection.num_accepted >= position.cohort_target:
                 return np.concatenate(selection.accepted), selection.last_accepted_s
         return np.concatenate([np.empty(0, np.int64), *selection.accepted]), deadline_s
+
+    def _sample(
+        self, position: RoundPosition, drawn: npt.NDArray[np.bool_], opened_s: float, selection: "_Selection"
+    ) -> tuple[npt.NDArray[np.int64], float]:
+        """The devices that a trusted sampler drew, whatever the hour; their own records still count."""
+        times_s = np.full(len(devices := np.flatnonzero(drawn)), opened_s)
+        eligible = self._eligible(position, devices, times_s)
+        selection.not_eligible += int(np.count_nonzero(~eligible))
+        accepted = self._server.check_in(self._server_time(times_s[eligible]))
+        return devices[eligible][accepted], opened_s
 
     def _check_in(
         self,

@@ -114,6 +114,20 @@ class AdaptiveClipSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptiveZeroingSpec:
+    """An update whose norm exceeds `factor` times a high quantile of the norms counts as zero; the quantile is followed by noised bits."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    target_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.98
+    learning_rate: Positive = 1.0
+    factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0
+    start: Positive | None = None
+    """First estimate of the quantile; ten clip norms unless given."""
+    bit_noise_multiplier: Positive | None = None
+    """As in `adaptive_clip`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FederatedMetricsSpec:
     """Distributed only: counts that devices report inside the same secure sum, as one clipped and noised vector of their own."""
 
@@ -144,7 +158,12 @@ class PrivacySpec:
     """BLT only."""
     sampling: Literal["none", "poisson"] = "none"
     """Gaussian only: Poisson amplification, where the simulator really samples so."""
+    sampling_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Poisson only: the probability with which a device is in a round; `cohort.report_goal` is the fixed denominator."""
     adaptive_clip: AdaptiveClipSpec | None = None
+    """Gaussian, ddg and skellam: `clip_norm` is where the clip starts."""
+    adaptive_zeroing: AdaptiveZeroingSpec | None = None
+    """Gaussian, ddg and skellam."""
     devices_per_person: Count = 1
     """For the group-privacy line of the report."""
     beta: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -163,6 +182,8 @@ class AggregationSpec:
     """In-process only: replace the cryptography by its ideal sum; the report says so."""
     bits: Annotated[int, Field(ge=8, le=32)] | None = None
     """Lane width; chosen automatically unless given."""
+    scale: Literal["fixed", "auto"] = "fixed"
+    """`auto`: where `bits` are given, the scale follows the length of the sums that were released so far."""
     corrupt_fraction: Fraction = 0.05
     drop_fraction: Fraction = 0.1
     minimum_survivors: Count | None = None

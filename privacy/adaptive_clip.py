@@ -19,8 +19,8 @@ from privacy.events import AdaptiveClipEvent, GaussianEvent, TreeEvent
 DEFAULT_BIT_SHARE = 20
 """sigma_b = n / 20 unless given."""
 
-ZEROING_QUANTILE = 0.98
-ZEROING_FACTOR, ZEROING_OFFSET = 2.0, 1.0
+_FARTHEST = 8.0
+"""An estimate moves by at most e^8 a release, whatever the noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ def bit(norm: float, state: QuantileState) -> int:
     return 1 if norm <= state.estimate else -1
 
 
-def update(state: QuantileState, *, noised_sum: float, devices: int) -> QuantileState:
+def update(state: QuantileState, *, noised_sum: float, devices: float) -> QuantileState:
     """The estimate after a release of bits: multiplied by exp(-learning_rate (share below - target)).
 
     Args:
@@ -64,18 +64,8 @@ def update(state: QuantileState, *, noised_sum: float, devices: int) -> Quantile
     Source: arXiv:1905.03871v5 (Andrew, Thakkar, McMahan, Ramaswamy), section 2.1 and Algorithm 1.
     """
     below = noised_sum / (2 * devices) + 0.5
-    return dataclasses.replace(
-        state, estimate=state.estimate * math.exp(-state.learning_rate * (below - state.target_quantile))
-    )
-
-
-def zeroing_threshold(state: QuantileState) -> float:
-    """Norm beyond which an update counts as zero.
-
-    >>> zeroing_threshold(QuantileState(estimate=1.5, target_quantile=0.98, learning_rate=0.5))
-    4.0
-    """
-    return ZEROING_FACTOR * state.estimate + ZEROING_OFFSET
+    exponent = -state.learning_rate * (below - state.target_quantile)
+    return dataclasses.replace(state, estimate=state.estimate * math.exp(min(max(exponent, -_FARTHEST), _FARTHEST)))
 
 
 def vector_noise_multiplier(noise_multiplier: float, bit_noises: Sequence[float]) -> float:

@@ -100,6 +100,12 @@ def scale_for(chosen: DistributedPlan, sum_norm: float) -> float:
     return scale
 
 
+def finest_useful_scale(chosen: DistributedPlan) -> float:
+    """The scale from which on rounding adds at most 1% to the norm: a finer one gains nothing; at least `chosen`'s own."""
+    relative = chosen.local_sigma / chosen.scale
+    return max(chosen.scale, _coarsest(chosen.rotation, chosen.clip_norm, relative, chosen.beta))
+
+
 def narrowest_lane(chosen: DistributedPlan) -> int:
     """The fewest bits at which no coordinate of a sum leaves its lane but with probability `TARGET_OVERFLOW`.
 

@@ -4,6 +4,7 @@ The only module that imports dp-accounting. It is imported when first needed, si
 """
 
 import logging
+import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -13,6 +14,9 @@ from privacy.events import Adjacency, GaussianEvent
 
 if TYPE_CHECKING:
     from dp_accounting.pld import PLDAccountant
+
+
+_SMALLEST_ORDER, _LARGEST_ORDER = 1.6, 1 << 14
 
 
 def check(event: GaussianEvent) -> None:
@@ -38,7 +42,15 @@ def rdp(event: GaussianEvent) -> Callable[[float], float]:
     2.0
     """
     check(event)
-    return lambda alpha: event.releases * _rdp(event.noise_multiplier, float(event.sampling_rate or 1.0), alpha)
+    rate = float(event.sampling_rate or 1.0)
+
+    def curve(alpha: float) -> float:
+        # Leaving an order out is sound. Those outside give the least epsilon at no delta that anybody asks for, and cost seconds each.
+        if not _SMALLEST_ORDER <= alpha <= _LARGEST_ORDER:
+            return math.inf
+        return event.releases * _rdp(event.noise_multiplier, rate, alpha)
+
+    return curve
 
 
 @lru_cache(maxsize=65536)

@@ -14,21 +14,30 @@ from numpy.typing import NDArray
 from contract import plan as plans
 from contract.canonical import Json
 from contract.task import TaskSpec
-from privacy import distributed_plans, events
+from privacy import distributed_plans, events, scale_tuning
 from privacy.distributed import DistributedPlan
 from privacy.events import DistributedEvent, UnboundedEvent
+from privacy.norm_tracking import NormTracking
 from secagg import Parameters, Vector, VectorKind, choose, parameter_json
 from server.mechanisms import LeafNoise, task_facts
 from server.secure_split import fewest_in_a_group
+from server.tuned_parameters import Tuned, norm_tracking, tracked
 
 DELTA, METRICS = "delta", "metrics"
+SCALE = "scale"
+"""What the record calls the update's scale, where it follows released sums."""
 METRICS_NOISE = 4.0
 """Noise multiplier of the metrics over that of the update, unless the task says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistributedMechanism:
-    """`metrics` is None where no metrics leave the devices; `metric_names` are its coordinates."""
+    """`metrics` is None where no metrics leave the devices; `metric_names` are its coordinates.
+
+    Args:
+      tracking: norms that follow quantiles; `bits` are the plans of their sums of bits, each a vector of length 1.
+      base: where the update's scale follows released sums, the plan that is charged; `update` is the present one.
+    """
 
     update: DistributedPlan
     metrics: DistributedPlan | None = None
@@ -37,6 +46,9 @@ class DistributedMechanism:
     """None where the sum is ideal."""
     groups: int = 1
     """Of a cohort, each with a sum of its own (`server.secure_split`); the plans are those of one group."""
+    tracking: NormTracking | None = None
+    bits: tuple[tuple[str, DistributedPlan], ...] = ()
+    base: DistributedPlan | None = None
 
     @property
     def private(self) -> bool:
@@ -56,7 +68,48 @@ class DistributedMechanism:
     @property
     def vectors(self) -> tuple[tuple[str, DistributedPlan], ...]:
         """Names and plans, in the order in which they stand in the sum."""
-        return ((DELTA, self.update),) if self.metrics is None else ((DELTA, self.update), (METRICS, self.metrics))
+        counts = () if self.metrics is None else ((METRICS, self.metrics),)
+        return ((DELTA, self.update), *counts, *self.bits)
+
+    @property
+    def sampling_rate(self) -> float | None:
+        """None: nothing is amplified against a server that sees who comes."""
+        return None
+
+    @property
+    def tuned(self) -> Mapping[str, Tuned]:
+        """The norms that follow quantiles, and the scale."""
+        scale = {} if self.base is None else {SCALE: Tuned(self.update.scale, "the length of the last noised sum")}
+        return tracked(self.tracking) | scale
+
+    def after(self, noised: NDArray[np.int64], *, count: int, seed: bytes) -> "DistributedMechanism":
+        """With norms and scale of the next round."""
+        if self.tracking is None and self.base is None:
+            return self
+        tracking, stretch = self.tracking, 1.0
+        parts = self._split(noised)
+        if tracking is not None:
+            halves = {name: float(self._decoded(chosen, parts[name], count, seed)[0]) for name, chosen in self.bits}
+            tracking = tracking.after(halves, devices=count)
+            stretch = self.tracking.clip_norm / tracking.clip_norm if self.tracking is not None else 1.0
+        update = self.update
+        if self.base is not None:
+            released = parts[DELTA].astype(np.float64) / update.scale
+            update = scale_tuning.retuned(self.base, update, released, survivors=count, stretch=stretch)
+        return self._with(tracking, update)
+
+    def restored(self, values: Mapping[str, float]) -> "DistributedMechanism":
+        """With the norms and the scale that the record holds."""
+        tracking = None if self.tracking is None else self.tracking.restored(values)
+        update = self.update
+        if self.base is not None and SCALE in values:
+            update = scale_tuning.at_scale(self.base, values[SCALE])
+        return self._with(tracking, update)
+
+    def _with(self, tracking: NormTracking | None, update: DistributedPlan) -> "DistributedMechanism":
+        changed = replace(self, tracking=tracking, update=update)
+        secagg = None if self.secagg is None else replace(self.secagg, vectors=lanes(changed.vectors))
+        return replace(changed, secagg=secagg)
 
     def event(self, leaves: int) -> dict[str, Json]:
         """What `leaves` rounds cost at the fewest survivors."""
@@ -75,14 +128,23 @@ class DistributedMechanism:
 
     def decode(self, total: NDArray[np.int64], *, count: int, seed: bytes) -> tuple[NDArray[np.float64], dict[str, float]]:
         """The noised sum of updates and the federated metrics: counts over all survivors, never below 0."""
-        found, start = dict[str, NDArray[np.float64]](), 0
-        for name, chosen in self.vectors:
-            stop = start + chosen.padded_dimension
-            # Decoding is linear: several groups' sums are decoded at once, though each group has at most `devices` of the devices.
-            found[name] = chosen.decode(total[start:stop], min(count, chosen.devices), seed)
-            start = stop
-        counts = found.get(METRICS, np.zeros(0))
-        return found[DELTA], federated(dict(zip(self.metric_names, counts.tolist(), strict=True)))
+        parts = self._split(total)
+        summed = self._decoded(self.update, parts[DELTA], count, seed)
+        if self.tracking is not None:
+            summed = summed * (self.tracking.clip_norm / self.tracking.fixed_norm)
+        if self.metrics is None:
+            return summed, {}
+        counts = self._decoded(self.metrics, parts[METRICS], count, seed)
+        return summed, federated(dict(zip(self.metric_names, counts.tolist(), strict=True)))
+
+    def _split(self, total: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+        ends = np.cumsum([chosen.padded_dimension for _, chosen in self.vectors])
+        parts = np.split(total, ends[:-1])
+        return {name: part for (name, _), part in zip(self.vectors, parts, strict=True)}
+
+    def _decoded(self, chosen: DistributedPlan, part: NDArray[np.int64], count: int, seed: bytes) -> NDArray[np.float64]:
+        # Decoding is linear: several groups' sums are decoded at once, though each group has at most `devices` of the devices.
+        return chosen.decode(part, min(count, chosen.devices), seed)
 
     def denominator(self, count: int) -> float:
         """The survivors: under zero-out adjacency a neighbour takes part too, so their number is public."""
@@ -98,6 +160,7 @@ class DistributedMechanism:
             split: dict[str, Json] = {"groups": self.groups} if self.groups > 1 else {}
             secure = {"secagg": {**facts, **split, "ledger_checkpoint": ledger_checkpoint}}
         vectors: list[Json] = [{"name": name, "plan": chosen.to_json()} for name, chosen in self.vectors]
+        norms: dict[str, Json] = {} if self.tracking is None else {"norms": self.tracking.round_norms().to_json()}
         return plans.encode(
             plans.Plan(
                 task=task_facts(spec),
@@ -109,6 +172,7 @@ class DistributedMechanism:
                     "kind": "distributed-vectors",
                     "vectors": vectors,
                     "metric_names": list(self.metric_names),
+                    **norms,
                     **secure,
                 },
                 outputs=tuple(
@@ -118,7 +182,8 @@ class DistributedMechanism:
         )
 
     def _composed(self, history: Sequence[int], corrupt: int) -> dict[str, Json]:
-        parts = [self._event(chosen, history, corrupt) for _, chosen in self.vectors]
+        charged = [self.base or self.update, *(chosen for _, chosen in self.vectors[1:])]
+        parts = [self._event(chosen, history, corrupt) for chosen in charged]
         return events.to_json(parts[0] if len(parts) == 1 else events.ComposedEvent(parts=tuple(parts)))
 
     def _event(self, chosen: DistributedPlan, history: Sequence[int], corrupt: int) -> DistributedEvent | UnboundedEvent:
@@ -159,16 +224,33 @@ def distributed_mechanism(spec: TaskSpec, *, dimension: int, metric_names: Seque
     privacy = spec.privacy
     kind = "ddg" if privacy.mechanism == "none" else privacy.mechanism
     multiplier = 0.0 if privacy.mechanism == "none" else (privacy.noise_multiplier or 0.0)
-    update = _plan(spec, kind, dimension, privacy.clip_norm or UNCLIPPED_NORM, multiplier, spec.aggregation.bits)
-    if privacy.metrics is None or not metric_names:
-        return DistributedMechanism(update=update, secagg=_secagg(spec, [(DELTA, update)]), groups=spec.groups)
-    asked = privacy.metrics.noise_multiplier
-    noise = 0.0 if multiplier == 0 else (METRICS_NOISE * multiplier if asked is None else asked)
-    metrics = _plan(spec, kind, len(metric_names), privacy.metrics.clip_norm, noise, None)
-    secagg = _secagg(spec, [(DELTA, update), (METRICS, metrics)])
-    return DistributedMechanism(
-        update=update, metrics=metrics, metric_names=tuple(metric_names), secagg=secagg, groups=spec.groups
+    tracking = norm_tracking(spec)
+    vector_multiplier = multiplier if tracking is None else tracking.vector_noise_multiplier(multiplier)
+    update = _plan(spec, kind, dimension, privacy.clip_norm or UNCLIPPED_NORM, vector_multiplier, spec.aggregation.bits)
+    automatic = spec.aggregation.scale == "auto"
+    if automatic:
+        scale_tuning.check_base(update)
+    metrics = None
+    if privacy.metrics is not None and metric_names:
+        asked = privacy.metrics.noise_multiplier
+        noise = 0.0 if multiplier == 0 else (METRICS_NOISE * multiplier if asked is None else asked)
+        metrics = _plan(spec, kind, len(metric_names), privacy.metrics.clip_norm, noise, None)
+    chosen = DistributedMechanism(
+        update=update,
+        metrics=metrics,
+        metric_names=() if metrics is None else tuple(metric_names),
+        groups=spec.groups,
+        tracking=tracking,
+        bits=() if tracking is None else _bits(spec, kind, tracking),
+        base=update if automatic else None,
     )
+    return replace(chosen, secagg=_secagg(spec, chosen.vectors))
+
+
+def _bits(spec: TaskSpec, kind: str, tracking: NormTracking) -> tuple[tuple[str, DistributedPlan], ...]:
+    """A vector of length 1 for each sum of bits: in halves one device moves it by 1, and sigma_b of a whole bit is 2 sigma_b."""
+    noises = zip(tracking.names, tracking.bit_noises, strict=True)
+    return tuple((name, _plan(spec, kind, 1, 1.0, 2 * noise, None)) for name, noise in noises)
 
 
 UNCLIPPED_NORM = 64.0

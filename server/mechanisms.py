@@ -1,7 +1,7 @@
 """What a task's mechanism does in a round, for the orchestrator: plan for devices, noise, decoding, events."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +13,11 @@ from contract.canonical import Json
 from contract.task import TaskSpec
 from privacy import central, events
 from privacy.grid import Grid
+from privacy.keystream import derive_key
+from privacy.noise import IndependentNoise
+from privacy.norm_tracking import NormTracking, bits_are_sound
+from privacy.samplers import rounded_gaussian
+from server.tuned_parameters import Tuned, tracked
 
 
 class Mechanism(Protocol):
@@ -33,6 +38,24 @@ class Mechanism(Protocol):
     @property
     def redrawable(self) -> bool:
         """Whether a charged round may be played again for the same sum (noise by counter) or uses up its leaf (noise on devices)."""
+        ...
+
+    @property
+    def sampling_rate(self) -> float | None:
+        """With Poisson sampling, the probability with which a device is in a round; else None: who comes first is in."""
+        ...
+
+    @property
+    def tuned(self) -> Mapping[str, Tuned]:
+        """The parameters that follow released sums, by name; empty where there are none."""
+        ...
+
+    def after(self, noised: NDArray[np.int64], *, count: int, seed: bytes) -> "Mechanism":
+        """The mechanism of the next round: the same, but for the parameters in `tuned`, a function of the released sum."""
+        ...
+
+    def restored(self, values: Mapping[str, float]) -> "Mechanism":
+        """The same with the parameters that the record holds."""
         ...
 
     def event(self, leaves: int) -> dict[str, Json]:
@@ -66,13 +89,18 @@ class Mechanism(Protocol):
 
 
 class LeafNoise:
-    """Noise increments of a stream, summed over leaves that were charged but never released."""
+    """The noise of leaves from a stream of increments.
 
-    def __init__(self, following: Callable[[], NDArray[np.int64]], *, next_leaf: int) -> None:
-        self._following, self._next_leaf = following, next_leaf
+    Args:
+      independent: whether each leaf's noise stands alone. Otherwise the noise of a leaf is what the mechanism's prefix changes by since
+        the last release, leaves that were charged but never released included.
+    """
+
+    def __init__(self, following: Callable[[], NDArray[np.int64]], *, next_leaf: int, independent: bool = False) -> None:
+        self._following, self._next_leaf, self._independent = following, next_leaf, independent
 
     def through(self, leaf: int) -> NDArray[np.int64]:
-        """The noise between the last released leaf and `leaf`, int64, shape (d,).
+        """The noise between the last released leaf and `leaf`, or of `leaf` alone, int64, shape (d,).
 
         Raises:
           ValueError: if the leaf was released before: noise is never used twice.
@@ -81,18 +109,22 @@ class LeafNoise:
             raise ValueError(f"leaf {leaf} was released before; the next one is {self._next_leaf}")
         total = self._following()
         for _ in range(leaf - self._next_leaf):
-            total = total + self._following()
+            total = self._following() if self._independent else total + self._following()
         self._next_leaf = leaf + 1
         return total
 
 
 @dataclass(frozen=True, slots=True)
 class CentralMechanism:
-    """Integers on a public grid, noised by the server (or not at all, for mechanism `none`)."""
+    """Integers on a public grid, noised by the server (or not at all, for mechanism `none`).
+
+    Args:
+      tracking: norms that follow quantiles; the sums of their bits stand behind the update's coordinates.
+    """
 
     plan: central.CentralPlan
     report_goal: int
-    outputs: tuple[plans.Output, ...] = field(default=())
+    tracking: NormTracking | None = None
 
     @property
     def private(self) -> bool:
@@ -101,17 +133,58 @@ class CentralMechanism:
 
     @property
     def sum_length(self) -> int:
-        """d."""
-        return self.plan.grid.dimension
+        """d, and one coordinate for each sum of bits."""
+        return self.plan.grid.dimension + len(self.bit_names)
+
+    @property
+    def bit_names(self) -> tuple[str, ...]:
+        """The sums of bits that go with the update."""
+        return () if self.tracking is None else self.tracking.names
 
     @property
     def redrawable(self) -> bool:
         """Yes: the same noise for the same sum."""
         return True
 
+    @property
+    def sampling_rate(self) -> float | None:
+        """As the plan has it."""
+        return self.plan.sampling_rate
+
+    @property
+    def tuned(self) -> Mapping[str, Tuned]:
+        """The norms that follow quantiles."""
+        return tracked(self.tracking)
+
+    def accepts(self, vector: NDArray[np.int32]) -> bool:
+        """Whether `vector`, int32 of shape (sum_length,), is a contribution that the accounting covers."""
+        dimension = self.plan.grid.dimension
+        return (
+            vector.shape == (self.sum_length,)
+            and self.plan.grid.accepts(vector[:dimension])
+            and bits_are_sound(vector[dimension:])
+        )
+
+    def after(self, noised: NDArray[np.int64], *, count: int, seed: bytes) -> "CentralMechanism":
+        """With the norms of the next round."""
+        del seed
+        if self.tracking is None:
+            return self
+        bits = dict(zip(self.bit_names, noised[self.plan.grid.dimension :].tolist(), strict=True))
+        # Under add-or-remove the number of devices is itself private; the goal is fixed beforehand.
+        devices = self.report_goal if self.sampling_rate is not None else count
+        return replace(self, tracking=self.tracking.after(bits, devices=devices))
+
+    def restored(self, values: Mapping[str, float]) -> "CentralMechanism":
+        """With the norms that the record holds."""
+        return self if self.tracking is None else replace(self, tracking=self.tracking.restored(values))
+
     def event(self, leaves: int) -> dict[str, Json]:
         """The cumulative event through `leaves` releases, as it stands in entries."""
-        return events.to_json(self.plan.event(leaves))
+        released = self.plan.event(leaves)
+        if self.tracking is not None and isinstance(released, events.GaussianEvent):
+            released = self.tracking.event(released)
+        return events.to_json(released)
 
     def events(self, history: Sequence[int]) -> dict[str, dict[str, Json]]:
         """One claim, which does not depend on who came."""
@@ -120,22 +193,35 @@ class CentralMechanism:
     def decode(self, total: NDArray[np.int64], *, count: int, seed: bytes) -> tuple[NDArray[np.float64], dict[str, float]]:
         """Grid units to the units of the parameters; no metrics leave the devices."""
         del count, seed
-        return self.plan.grid.decode(total), {}
+        summed = self.plan.grid.decode(total[: self.plan.grid.dimension])
+        return (summed, {}) if self.tracking is None else (summed * (self.tracking.clip_norm / self.tracking.fixed_norm), {})
 
     def denominator(self, count: int) -> float:
         """The report goal under DP (fixed beforehand), else the devices there were."""
         return float(self.report_goal if self.private else count)
 
     def noise(self, secret: bytes, *, released: int) -> LeafNoise:
-        """The noise stream of a run from leaf `released` on."""
-        stream = self.plan.stream(secret, first_leaf=released)
-        return LeafNoise(stream.next, next_leaf=released)
+        """The noise stream of a run from leaf `released` on: the update's, and behind it that of each sum of bits."""
+        streams = [self.plan.stream(secret, first_leaf=released)]
+        for name, deviation in zip(self.bit_names, () if self.tracking is None else self.tracking.bit_noises, strict=True):
+            # Bits are summed in halves: one device moves their sum by 1, and sigma_b of a whole bit is 2 sigma_b halves.
+            sampler = rounded_gaussian(2 * deviation)
+            streams.append(IndependentNoise(dimension=1, sampler=sampler, key=derive_key(secret, name), leaf=released))
+        return LeafNoise(
+            lambda: np.concatenate([stream.next() for stream in streams]) if len(streams) > 1 else streams[0].next(),
+            next_leaf=released,
+            independent=self.plan.mechanism == "gaussian",
+        )
 
     def plan_bytes(
         self, *, spec: TaskSpec, run: str, round_index: int, leaf: int, model_digest: str, ledger_checkpoint: str
     ) -> bytes:
         """What every device of a round is told."""
         del ledger_checkpoint
+        encoding: dict[str, Json] = grid_facts(self.plan.grid)
+        if self.tracking is not None:
+            encoding = {"kind": "tracked-grid", "grid": encoding, "norms": self.tracking.round_norms().to_json()}
+        bits = tuple(plans.Output(name=name, length=1, aggregated=True) for name in self.bit_names)
         return plans.encode(
             plans.Plan(
                 task=task_facts(spec),
@@ -143,8 +229,8 @@ class CentralMechanism:
                 round_index=round_index,
                 leaf=leaf,
                 model_digest=model_digest,
-                encoding=grid_facts(self.plan.grid),
-                outputs=self.outputs,
+                encoding=encoding,
+                outputs=(plans.Output(name="delta", length=self.plan.grid.dimension, aggregated=True), *bits),
             )
         )
 

@@ -4,9 +4,8 @@ It is the one place where a round's state, the sum in memory and the database me
 calls it with arrays (`contract.simulation.SimulatedServer`), the gRPC service with one device at a time.
 """
 
-import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,13 @@ from contract import plan
 from contract.errors import ErrorCode, TuttiError
 from contract.messages import RetryWindow
 from contract.simulation import Contribution, RoundPosition, RoundWork, SealedContribution
+from privacy import poisson
 from server.faults import FaultHook, FaultPoint, no_faults
 from server.keys import KeyDirectory, NoiseKey
 from server.mechanisms import Mechanism
 from server.pace import PaceSteering
-from server.recorder import RoundRecorder, charged_without_outcome, floor_of, last_released_leaf, survivors_by_leaf
+from server.recorder import RoundRecorder, charged_without_outcome, floor_of, last_released_leaf, sum_seal, survivors_by_leaf
+from server.round_setup import facts_of
 from server.rounds import machine, outcome
 from server.rounds.states import (
     Abandoned,
@@ -64,7 +65,7 @@ class Orchestrator:
         faults: FaultHook = no_faults,
         keys: KeyDirectory | None = None,
     ) -> None:
-        self._store, self._mechanism, self._optimizer, self._key, self._faults = store, mechanism, optimizer, key, faults
+        self._store, self._optimizer, self._key, self._faults = store, optimizer, key, faults
         self._run, self._spec, self._pace, self._keys = run, run.spec, pace, keys
         self._model = store.model(run.id)
         history = store.rounds(run.id)
@@ -72,6 +73,7 @@ class Orchestrator:
         self._history = survivors_by_leaf(history, floor=floor_of(run.spec))
         self._noise = mechanism.noise(key.secret, released=last_released_leaf(history) + 1)
         self._recorder = RoundRecorder(store, run, mechanism)
+        self._mechanism = mechanism.restored(self._recorder.tuned()) if mechanism.tuned else mechanism
         self._next_round, self._next_leaf, self._barren = run.next_round, run.next_leaf, 0
         self._state: State | None = None
         self._total: NDArray[np.int64] | None = None
@@ -113,6 +115,7 @@ class Orchestrator:
             opened_s=self._opened_s,
             deadline_s=self._opened_s + self._spec.deadlines.selection_s,
             roster_size=facts.report_goal if facts.secure else None,
+            sampled=self._sampled(facts.leaf),
         )
 
     def check_in(self, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -280,21 +283,12 @@ class Orchestrator:
             raise
 
     def _begin(self) -> None:
-        cohort, secure = self._spec.cohort, self._spec.aggregation.secure
         begun = self._interrupted
         index, leaf = (self._next_round, self._next_leaf) if begun is None else (begun.index, begun.leaf)
-        facts = RoundFacts(
-            index=index,
-            leaf=leaf,
-            attempt=self._barren,
-            report_goal=cohort.report_goal,
-            cohort_target=max(cohort.report_goal, round(cohort.report_goal * cohort.over_selection)),
-            minimum_reports=cohort.fewest_reports,
-            minimum_survivors=self._spec.minimum_survivors if secure else cohort.fewest_reports,
-            secure=secure,
-            reporting_s=self._spec.deadlines.reporting_s,
-        )
+        facts = facts_of(self._spec, index=index, leaf=leaf, attempt=self._barren)
         self._opened_s, self._total, self._sealed, self._count, self._metrics = self._now_s, None, None, 0, {}
+        if self._mechanism.sampling_rate is not None:  # a round for which nobody was drawn is released as any other
+            self._total = np.zeros(self._mechanism.sum_length, dtype=np.int64)
         self._plan = None
         self._state, _ = machine.begin(facts, at_s=self._now_s, selection_s=self._spec.deadlines.selection_s)
 
@@ -314,7 +308,7 @@ class Orchestrator:
             self._apply(Failed(AbandonReason.INTERNAL))
             return False
         self._faults(FaultPoint.AFTER_COLLECTION, facts.index)
-        seal = None if self._total is None else self._seal(self._total, facts.leaf)
+        seal = None if self._total is None else sum_seal(self._key.secret, self._total, facts.leaf)
         interrupted, self._interrupted = self._interrupted, None
         if interrupted is not None:
             self._apply(Charged())
@@ -337,7 +331,7 @@ class Orchestrator:
     def _release(self, state: Aggregating, total: NDArray[np.int64]) -> None:
         index, leaf = state.facts.index, state.facts.leaf
         if self._keys is not None and self._mechanism.redrawable:
-            self._keys.mark_release(self._run.id, leaf, self._seal(total, leaf))
+            self._keys.mark_release(self._run.id, leaf, sum_seal(self._key.secret, total, leaf))
         noised = total + self._noise.through(leaf)
         self._faults(FaultPoint.AFTER_NOISE, index)
         seed = plan.rotation_seed(plan.decode(self.plan_bytes()))
@@ -352,8 +346,10 @@ class Orchestrator:
         means = {name: value / self._count for name, value in self._metrics.items()}
         self._metrics = {**means, **federated, "update_norm": following.update_norm}
         self._faults(FaultPoint.BEFORE_COMMIT, index)
-        history = (*self._history, self._count)
-        self._model = self._recorder.commit(state.facts, following, history=history, facts=self._metrics)
+        history, mechanism = (*self._history, self._told()), self._mechanism.after(noised, count=self._count, seed=seed)
+        tuned = {name: one for name, one in mechanism.tuned.items() if one != self._mechanism.tuned[name]}
+        self._model = self._recorder.commit(state.facts, following, history=history, facts=self._metrics, tuned=tuned)
+        self._mechanism = mechanism
         self._apply(Committed())
         self._faults(FaultPoint.AFTER_COMMIT, index)
         self._history, self._barren = history, 0
@@ -371,11 +367,13 @@ class Orchestrator:
         self._barren += 1
         self._next_round, self._next_leaf = facts.index + 1, facts.leaf + int(leaf_used)
 
-    def _seal(self, total: NDArray[np.int64], leaf: int) -> str:
-        """A keyed hash that binds a charge to the sum it was made for, and tells nothing of the sum without the key."""
-        seal = hmac.new(self._key.secret, b"tutti sum seal\x00" + leaf.to_bytes(8, "big"), hashlib.sha256)
-        seal.update(np.ascontiguousarray(total).data)
-        return seal.hexdigest()
+    def _sampled(self, leaf: int) -> Callable[[int], NDArray[np.bool_]] | None:
+        rate = self._mechanism.sampling_rate
+        return None if rate is None else lambda size: poisson.joins(self._key.secret, leaf=leaf, size=size, rate=rate)
+
+    def _told(self) -> int:
+        """How many contributions the record says are in the sum: under Poisson sampling their number would tell who was drawn."""
+        return self._count if self._mechanism.sampling_rate is None else 0
 
     def _apply(self, event: Event) -> None:
         if self._state is None:
@@ -397,4 +395,4 @@ class Orchestrator:
         if isinstance(state, Abandoned):
             return {"round": state.facts.index, "leaf": state.facts.leaf, "state": "abandoned", "reason": state.reason.value}
         facts = self._facts()
-        return {"round": facts.index, "leaf": facts.leaf, "state": "committed", "reported": self._count, **self._metrics}
+        return {"round": facts.index, "leaf": facts.leaf, "state": "committed", "reported": self._told(), **self._metrics}

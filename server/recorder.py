@@ -1,8 +1,15 @@
 """Puts a round on the record: charge, outcome, abandonment; each with its entry in one transaction."""
 
+import hashlib
+import hmac
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from contract import canonical
 from contract.errors import ErrorCode, TuttiError
 from contract.task import TaskSpec
 from privacy import events
@@ -14,6 +21,9 @@ from server.rounds.states import AbandonReason, RoundFacts
 from server.store import blobs
 from server.store.store import Store, parameters_digest
 from server.store.values import Round, Run, StoredModel
+from server.tuned_parameters import Tuned
+
+NOTHING_TUNED: Mapping[str, Tuned] = MappingProxyType({})
 
 
 class RoundRecorder:
@@ -54,10 +64,22 @@ class RoundRecorder:
         )
         self._store.charge(run=self._run.id, round_index=facts.index, leaf=facts.leaf, entry=entry, sum_seal=sum_seal)
 
+    def tuned(self) -> dict[str, float]:
+        """The parameters that follow released sums, as the record has them: a run that is resumed goes on from there."""
+        kept = self._store.ledger.entries(run=self._run.id, kind=entries.EntryKind.PARAMETER_TUNED.value)
+        bodies = [forms.read(entry.body) for entry in kept]
+        return {facts["parameter"]: float(facts["value"]) for facts in bodies if "covered_by" in facts}
+
     def commit(
-        self, round_facts: RoundFacts, following: NextModel, *, history: Sequence[int], facts: Mapping[str, Any]
+        self,
+        round_facts: RoundFacts,
+        following: NextModel,
+        *,
+        history: Sequence[int],
+        facts: Mapping[str, Any],
+        tuned: Mapping[str, Tuned] = NOTHING_TUNED,
     ) -> StoredModel:
-        """Entry, model and position in one transaction; `history` ends with the contributions that are in this round's sum."""
+        """Entries, model and position in one transaction; `history` ends with the contributions that are in this round's sum."""
         digest = parameters_digest(blobs.pack_parameters(following.parameters))
         model = StoredModel(
             run=self._run.id,
@@ -80,12 +102,25 @@ class RoundRecorder:
             run=self._run.id,
             round_index=round_facts.index,
             entry=entry,
+            tuned=[self._tuned_entry(round_facts.index, name, one) for name, one in sorted(tuned.items())],
             model=model,
             reported=history[-1],
             facts=facts,
             final=round_facts.leaf + 1 >= self._run.spec.rounds,
         )
         return model
+
+    def _tuned_entry(self, round_index: int, name: str, tuned: Tuned) -> bytes:
+        return entries.parameter_tuned(
+            population=self._run.spec.population,
+            run=self._run.id,
+            parameter=name,
+            value=canonical.decimal_of(tuned.value),
+            statistic=tuned.statistic,
+            event=None,
+            reason="follows released sums, for the next round",
+            covered_by=round_index,
+        )
 
     def abandon(self, facts: RoundFacts, *, reason: AbandonReason, leaf_used: bool) -> None:
         """A round without a model; its charge stays if there was one."""
@@ -107,6 +142,13 @@ class RoundRecorder:
             facts={},
             final=leaf_used and facts.leaf + 1 >= self._run.spec.rounds,
         )
+
+
+def sum_seal(secret: bytes, total: NDArray[np.int64], leaf: int) -> str:
+    """A keyed hash that binds a charge to the sum it was made for, and tells nothing of the sum without the key."""
+    seal = hmac.new(secret, b"tutti sum seal\x00" + leaf.to_bytes(8, "big"), hashlib.sha256)
+    seal.update(np.ascontiguousarray(total).data)
+    return seal.hexdigest()
 
 
 def _require_registered(store: Store, run: Run, mechanism: Mechanism) -> None:
@@ -136,7 +178,9 @@ def planned_claims(mechanism: Mechanism, spec: TaskSpec) -> dict[str, Any]:
 
 
 def floor_of(spec: TaskSpec) -> int:
-    """The fewest contributions that a completed round of this task has."""
+    """The fewest contributions that a completed round of this task has; under Poisson sampling their number is nobody's business."""
+    if spec.privacy.sampling == "poisson":
+        return 0
     return spec.minimum_survivors if spec.aggregation.secure else spec.cohort.fewest_reports
 
 

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contract import plan, task
+from contract import task
 from contract.errors import Problem
 from contract.task import CENTRAL_MECHANISMS, DISTRIBUTED_MECHANISMS, TaskFormError, TaskSpec
 from privacy import accounting, central, events
+from secagg import Infeasible
+from server import task_rules
 from server.distributed_mechanism import DistributedMechanism, distributed_mechanism
 from server.mechanisms import CentralMechanism
+from server.tuned_parameters import norm_tracking
 from trainer import Model, ServerOptimizer, server_optimizer
 from trainer.models import registry
 from trainer.vocabulary import Vocabulary
@@ -63,11 +66,15 @@ def _mechanism(spec: TaskSpec, dimension: int) -> CentralMechanism | Distributed
     try:
         if spec.aggregation.secure:
             return distributed_mechanism(spec, dimension=dimension, metric_names=metric_names(spec))
-        outputs = (plan.Output(name="delta", length=dimension, aggregated=True),)
-        chosen = _central_plan(spec, dimension)
+        return CentralMechanism(
+            plan=_central_plan(spec, dimension), report_goal=spec.cohort.report_goal, tracking=norm_tracking(spec)
+        )
+    except Infeasible as error:
+        size = error.nearest.get("roster_size")
+        groups = f"Set aggregation.group_size to {size} or less: groups are summed one by one." if size else ""
+        raise TaskFormError((Problem("aggregation", str(error), groups or "Use the nearest values that are named."),)) from None
     except ValueError as error:
         raise TaskFormError((Problem("privacy", str(error), "Correct the value that is named."),)) from None
-    return CentralMechanism(plan=chosen, report_goal=spec.cohort.report_goal, outputs=outputs)
 
 
 def metric_names(spec: TaskSpec) -> tuple[str, ...]:
@@ -147,17 +154,21 @@ def model_options(spec: TaskSpec, vocabulary: Vocabulary | None) -> dict[str, st
 
 
 def _central_plan(spec: TaskSpec, dimension: int) -> central.CentralPlan:
-    privacy, cohort = spec.privacy, spec.cohort
+    privacy, cohort, multiplier = spec.privacy, spec.cohort, spec.privacy.noise_multiplier or 0.0
+    tracking = norm_tracking(spec)
+    if tracking is not None:
+        multiplier = tracking.vector_noise_multiplier(multiplier)
     return central.plan(
         mechanism=privacy.mechanism,
         dimension=dimension,
         clip_norm=privacy.clip_norm,
-        noise_multiplier=privacy.noise_multiplier or 0.0,
+        noise_multiplier=multiplier,
         rounds=spec.rounds,
         minimum_separation=cohort.minimum_separation,
         max_participations=cohort.max_participations,
         restart_every=privacy.restart_every,
         honaker=privacy.honaker,
+        sampling_rate=privacy.sampling_rate if privacy.sampling == "poisson" else None,
         bands=privacy.bands,
         buffers=privacy.buffers,
     )
@@ -234,7 +245,7 @@ def _privacy_problems(spec: TaskSpec) -> list[Problem]:
     if privacy.mechanism == "none":
         if privacy.epsilon is not None or privacy.noise_multiplier:
             found.append(Problem("privacy.mechanism", "none adds no noise, so it can meet no target", "Name a mechanism."))
-        return found
+        return found + task_rules.problems(spec)
     if privacy.clip_norm is None:
         found.append(
             Problem("privacy.clip_norm", "without a clip there is no sensitivity", "Add the largest L2 norm of an update.")
@@ -256,17 +267,8 @@ def _privacy_problems(spec: TaskSpec) -> list[Problem]:
 
 def _passed_over(spec: TaskSpec) -> list[Problem]:
     """What the form allows and no run would do: a promise must not rest on a key that nobody reads."""
-    privacy, separation, found = spec.privacy, spec.cohort.minimum_separation, list[Problem]()
-    if privacy.sampling == "poisson":
-        found.append(
-            Problem(
-                "privacy.sampling",
-                "cohorts are made of the devices that come, which is no Poisson sampling, so nothing is amplified",
-                "Remove it; `tutti account gaussian --sampling-rate` prices such a sampling.",
-            )
-        )
-    if privacy.adaptive_clip is not None:
-        found.append(Problem("privacy.adaptive_clip", "no run moves its clip norm", "Remove it, and fix clip_norm."))
+    privacy, separation = spec.privacy, spec.cohort.minimum_separation
+    found = task_rules.problems(spec)
     if privacy.bands is not None and privacy.mechanism != "banded":
         found.append(Problem("privacy.bands", f"{privacy.mechanism} has no bands", "Remove it, or use banded."))
     elif privacy.bands is not None and privacy.bands > separation + 1:

@@ -31,8 +31,12 @@ def refuse(spec: TaskSpec) -> None:
     """Says before a run is registered that devices could not play it over gRPC.
 
     Raises:
-      TuttiError: MECHANISM_UNSUPPORTED for a task whose secure sum is ideal: over a wire there is only the real protocol.
+      TuttiError: MECHANISM_UNSUPPORTED for a task whose secure sum is ideal: over a wire there is only the real protocol; or one with
+        Poisson sampling: a server takes the devices that come, and sees who they are.
     """
+    if spec.privacy.sampling == "poisson":
+        detail = f"{spec.name}: devices that come by themselves are no Poisson sample; remove privacy.sampling or use --transport inprocess"
+        raise TuttiError(ErrorCode.MECHANISM_UNSUPPORTED, detail)
     if spec.aggregation.ideal:
         detail = f"{spec.name}: an ideal sum exists in a simulation only; remove aggregation.ideal or use --transport inprocess"
         raise TuttiError(ErrorCode.MECHANISM_UNSUPPORTED, detail)
@@ -83,8 +87,8 @@ def table_of(
         rounds=rounds,
         run=RunId(run.id),
         spec=spec,
-        dimension=prepared.model.num_parameters,
-        accepts=mechanism.plan.grid.accepts,
+        dimension=mechanism.sum_length,
+        accepts=mechanism.accepts,
         round_guess_s=round_guess_s,
     )
 

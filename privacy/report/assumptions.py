@@ -41,8 +41,8 @@ def _participation(record: RunRecord) -> Iterator[Assumption]:
         yield _measured(
             record,
             "poisson-sampling",
-            "Every device joins every round by an independent secret coin.",
-            "the simulator's own sampling; no server can show it",
+            "Every device joins a round by an independent secret coin alone, of a sampler that is trusted as the server is.",
+            "drawn from the run's key, in a simulation; against the party that draws, or that sees who comes, nothing is amplified",
         )
     else:
         separation = cohort.get("minimum_separation", 0)

@@ -47,6 +47,9 @@ def accesses(record: RunRecord, guarantee: dict[str, Any]) -> list[dict[str, Any
     beside = " and of the metrics beside them" if len(parts_of(record.registered["planned"])) > 1 else ""
     models = f"the models of all rounds, through sums of clipped updates{beside}"
     found = [_access(models, guarantee if guarantee["epsilon"] is not None else None)]
+    for name, last in {facts["parameter"]: facts for facts in record.followed}.items():
+        text = f"{name}, from round to round by {last['statistic']}, {last['value']} in the end; the rounds' own cost covers it"
+        found.append(_access(text, guarantee if guarantee["epsilon"] is not None else None))
     for facts in record.tuned:
         cost = None if facts["event"] is None else claims.claim(facts["event"], record.delta)
         found.append(_access(f"{facts['parameter']} = {facts['value']}, chosen by looking at {facts['statistic']}", cost))

@@ -20,12 +20,14 @@ class RunRecord:
     outcomes: Sequence[Facts]
     released: Sequence[Facts]
     tuned: Sequence[Facts]
+    """Looks at private statistics of their own; `followed` are those that released sums cover."""
     audits: Sequence[Facts]
     checked: Sequence[Facts]
     approvals: Sequence[Facts]
     transcripts: Sequence[Facts]
     latest: Facts | None
     """The newest charge or committed outcome: what it holds is cumulative."""
+    followed: Sequence[Facts] = ()
 
     @property
     def task(self) -> Facts:
@@ -90,7 +92,8 @@ def of(entries: Sequence[Facts]) -> RunRecord:
         charges=all_of(EntryKind.ROUND_CHARGED),
         outcomes=all_of(EntryKind.ROUND_OUTCOME),
         released=all_of(EntryKind.MODEL_RELEASED),
-        tuned=all_of(EntryKind.PARAMETER_TUNED),
+        tuned=[facts for facts in all_of(EntryKind.PARAMETER_TUNED) if "covered_by" not in facts],
+        followed=[facts for facts in all_of(EntryKind.PARAMETER_TUNED) if "covered_by" in facts],
         audits=all_of(EntryKind.AUDIT_RECORDED),
         checked=all_of(EntryKind.ASSUMPTION_CHECKED),
         approvals=all_of(EntryKind.APPROVAL),

@@ -28,7 +28,7 @@ rounds: 300
 
 # A key that is added to the form with a default changes this digest, and with it the ids of runs to come. Then, and only
 # then, put the new value here, with a CHANGELOG line under Protocol.
-EXAMPLE_DIGEST = "d19629ab3ea96e172fa3281eadcdf42bb63c1ba31cc9708f2dc57d528d424656"
+EXAMPLE_DIGEST = "77d5e25adf3518dacd606c3a665e4253731874e131e966c2e98177a3ea4ec6d5"
 
 
 def _with(path: str, value: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ TASK: dict[str, Any] = {
     "privacy": {"mechanism": "gaussian", "clip_norm": 0.5, "noise_multiplier": 1.0, "delta": 1e-5},
     "rounds": 8,
 }
+ANYBODY: dict[str, Any] = {"cohort": {"minimum_separation": 0}}
 
 
 def changed(section: str, **values: Any) -> TaskSpec:
@@ -27,8 +28,18 @@ def changed(section: str, **values: Any) -> TaskSpec:
 @pytest.mark.parametrize(
     ("key", "spec"),
     [
-        ("privacy.sampling", changed("privacy", sampling="poisson")),
-        ("privacy.adaptive_clip", changed("privacy", adaptive_clip={})),
+        ("cohort.minimum_separation", changed("privacy", sampling="poisson", sampling_rate=0.1)),
+        (
+            "privacy.sampling",
+            task.replace(changed("privacy", sampling="poisson", sampling_rate=0.1, mechanism="tree"), **ANYBODY),
+        ),
+        ("privacy.sampling_rate", task.replace(changed("privacy", sampling="poisson"), **ANYBODY)),
+        ("privacy.sampling_rate", changed("privacy", sampling_rate=0.1)),
+        ("privacy.adaptive_clip", changed("privacy", mechanism="tree", adaptive_clip={})),
+        ("privacy.adaptive_zeroing", changed("privacy", mechanism="blt", adaptive_zeroing={})),
+        ("privacy.adaptive_clip", changed("privacy", mechanism="none", noise_multiplier=None, adaptive_clip={})),
+        ("aggregation.scale", task.replace(changed("privacy", mechanism="ddg"), aggregation={"secure": True, "scale": "auto"})),
+        ("aggregation.scale", changed("aggregation", scale="auto", bits=12)),
         ("privacy.bands", changed("privacy", bands=2)),
         ("privacy.bands", changed("privacy", mechanism="banded", bands=9)),
         ("privacy.buffers", changed("privacy", buffers=2)),

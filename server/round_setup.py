@@ -1,0 +1,24 @@
+"""The numbers with which a round of a task begins."""
+
+from contract.task import TaskSpec
+from server.recorder import floor_of
+from server.rounds.states import RoundFacts
+
+ANY_NUMBER = 1 << 31
+"""Devices that a Poisson cohort may have: it is never cut, since a cut would make one device's presence depend on the others'."""
+
+
+def facts_of(spec: TaskSpec, *, index: int, leaf: int, attempt: int) -> RoundFacts:
+    """What does not change during round `index` of a task."""
+    cohort, drawn = spec.cohort, spec.privacy.sampling == "poisson"
+    return RoundFacts(
+        index=index,
+        leaf=leaf,
+        attempt=attempt,
+        report_goal=ANY_NUMBER if drawn else cohort.report_goal,
+        cohort_target=ANY_NUMBER if drawn else max(cohort.report_goal, round(cohort.report_goal * cohort.over_selection)),
+        minimum_reports=0 if drawn else cohort.fewest_reports,
+        minimum_survivors=floor_of(spec),
+        secure=spec.aggregation.secure,
+        reporting_s=spec.deadlines.reporting_s,
+    )

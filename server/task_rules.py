@@ -1,0 +1,79 @@
+"""What may go together in a task's privacy section: sampling, norms that follow quantiles, scales that follow sums."""
+
+from contract.errors import Problem
+from contract.task import DISTRIBUTED_MECHANISMS, TaskSpec
+
+TRACKING_MECHANISMS = ("gaussian", *DISTRIBUTED_MECHANISMS)
+
+
+def problems(spec: TaskSpec) -> list[Problem]:
+    """Every fault of these."""
+    return [*sampling_problems(spec), *tracking_problems(spec), *scale_problems(spec)]
+
+
+def sampling_problems(spec: TaskSpec) -> list[Problem]:
+    """Poisson sampling is priced for independent Gaussian noise, and by nothing but the rate."""
+    privacy, cohort, found = spec.privacy, spec.cohort, list[Problem]()
+    if privacy.sampling == "none":
+        if privacy.sampling_rate is not None:
+            found.append(
+                Problem(
+                    "privacy.sampling_rate", "cohorts are made of the devices that come", "Add sampling: poisson, or remove it."
+                )
+            )
+        return found
+    if privacy.mechanism != "gaussian":
+        found.append(
+            Problem("privacy.sampling", f"no amplification by sampling is known for {privacy.mechanism} here", "Use gaussian.")
+        )
+    if privacy.sampling_rate is None:
+        found.append(
+            Problem("privacy.sampling_rate", "Poisson sampling needs its probability", "Add it, such as report_goal / devices.")
+        )
+    unread = {
+        "minimum_reports": cohort.minimum_reports is not None,
+        "minimum_separation": cohort.minimum_separation > 0,
+        "max_participations": cohort.max_participations is not None,
+    }
+    for key in [name for name, given in unread.items() if given]:
+        found.append(
+            Problem(
+                f"cohort.{key}", "a Poisson cohort is made by coins alone, and its price depends on their rate", "Remove it."
+            )
+        )
+    return found
+
+
+def tracking_problems(spec: TaskSpec) -> list[Problem]:
+    """Norms that follow quantiles need noise that is drawn anew every round."""
+    privacy, found = spec.privacy, list[Problem]()
+    asked = {"adaptive_clip": privacy.adaptive_clip, "adaptive_zeroing": privacy.adaptive_zeroing}
+    for name in [key for key, value in asked.items() if value is not None]:
+        if privacy.mechanism not in TRACKING_MECHANISMS:
+            fault = f"{privacy.mechanism} noise is correlated over rounds and cancels only between sums of one scale"
+            if privacy.mechanism == "none":
+                fault = "without noise the bits of single devices would be released"
+            found.append(Problem(f"privacy.{name}", fault, f"Remove it, or use one of {', '.join(TRACKING_MECHANISMS)}."))
+    return found
+
+
+def scale_problems(spec: TaskSpec) -> list[Problem]:
+    """A scale that follows sums needs a lane to fill."""
+    aggregation, found = spec.aggregation, list[Problem]()
+    if aggregation.scale == "fixed":
+        return found
+    if spec.privacy.mechanism not in DISTRIBUTED_MECHANISMS or not aggregation.secure:
+        found.append(Problem("aggregation.scale", "only distributed noise has a scale", "Remove it, or use ddg or skellam."))
+    if aggregation.bits is None:
+        found.append(
+            Problem(
+                "aggregation.scale", "a lane that is chosen automatically fits its scale already", "Add bits, or remove it."
+            )
+        )
+    if spec.groups > 1:
+        found.append(
+            Problem(
+                "aggregation.scale", "what is released is the sum of all groups, a scale is of one", "Remove one of the two."
+            )
+        )
+    return found
