@@ -96,10 +96,8 @@ def abandon_runs(store: Store, audit: Audit) -> list[str]:
     """Cancels the runs that a cancelled audit leaves unfinished; their ids."""
     left = [
         run.id
-        for run in store.runs()
-        if run.state is RunState.RUNNING
-        and run.settings["data_digest"] in audit.data_digests
-        and run.spec.population == audit.population
+        for run in store.lists.page(limit=1000, populations={audit.population}, state=RunState.RUNNING)
+        if run.settings["data_digest"] in audit.data_digests
     ]
     for run in left:
         store.set_run_state(run, RunState.CANCELLED)

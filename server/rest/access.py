@@ -80,6 +80,18 @@ def check_population(principal: Principal, population: str) -> None:
         raise TuttiError(ErrorCode.FORBIDDEN, f"this token is limited to other populations than {population!r}")
 
 
+def within_limits(principal: Principal, population: str | None = None) -> frozenset[str] | None:
+    """The populations that a list may show: the one that is asked for, else all within the token's limits; None for no limit.
+
+    Raises:
+      TuttiError: FORBIDDEN for one outside of them.
+    """
+    if population is not None:
+        check_population(principal, population)
+        return frozenset({population})
+    return principal.populations or None
+
+
 def find_run(services: Services, principal: Principal, name: str) -> Run:
     """The run named by id, prefix or `latest`; one of a population outside the token's limits is not found.
 

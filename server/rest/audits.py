@@ -12,7 +12,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from contract.clock import SystemClock
 from privacy.ledger.entries import EntryKind
 from server.rest import auditing, bodies, cursors
-from server.rest.access import Officer, Operator, Reader, ServicesOf, check_population
+from server.rest.access import Officer, Operator, Reader, ServicesOf, within_limits
 from server.rest.answered import Answer
 from server.rest.cursors import Cursor, Limit
 from server.rest.events import POLL_S, STREAM
@@ -71,9 +71,7 @@ def list_audit_jobs(
     services: ServicesOf, principal: Reader, limit: Limit = 50, cursor: Cursor = None, population: PopulationFilter = None
 ) -> bodies.Page[bodies.AuditJobBody]:
     """Audits that were asked for, the newest first."""
-    if population is not None:
-        check_population(principal, population)
-    within = None if population is None and not principal.populations else {population} if population else principal.populations
+    within = within_limits(principal, population)
     found = services.audits.page(limit=limit + 1, before=None if cursor is None else cursors.decode(cursor), populations=within)
     page, following = cursors.cut(found, limit, lambda audit: audit.id)
     jobs = services.jobs.of_all([audit.id for audit in page])

@@ -7,7 +7,6 @@ from server import budgets
 from server.budgets import Budget
 from server.rest import bodies
 from server.rest.services import Services
-from server.store.values import Run
 from server.tokens import Principal
 
 
@@ -17,9 +16,10 @@ def populations(services: Services) -> set[str]:
     return {str(json.loads(entry.body)["population"]) for entry in changes}
 
 
-def budget(services: Services, population: str, runs: list[Run]) -> bodies.BudgetBody:
+def budget(services: Services, population: str) -> bodies.BudgetBody:
     """Budget and spending of one population; what is unbounded is null."""
-    delta = max((run.spec.privacy.delta for run in runs if run.spec.privacy.delta is not None), default=None)
+    tasks = services.store.lists.tasks(populations={population})
+    delta = max((tally.spec.privacy.delta for tally in tasks if tally.spec.privacy.delta is not None), default=None)
     found = services.spendings.statement(population, delta=delta)
     limit = found.budget
     left = None if limit is None or found.spent is None else max(0.0, limit.epsilon - found.spent)
@@ -30,7 +30,7 @@ def budget(services: Services, population: str, runs: list[Run]) -> bodies.Budge
         spent_epsilon=found.spent,
         remaining_epsilon=left,
         obstacle=found.obstacle,
-        runs=len(runs),
+        runs=sum(tally.runs for tally in tasks),
         approval_required=services.policies.approval_required(population),
     )
 

@@ -6,16 +6,14 @@ from fastapi import APIRouter, Path
 
 from contract import task
 from contract.errors import ErrorCode, TuttiError
-from contract.task import TaskFormError, TaskSpec
+from contract.task import TaskFormError
 from server import tasks
 from server.rest import bodies, cursors, describing, launching
-from server.rest.access import Reader, ServicesOf, check_population, find_run
+from server.rest.access import Reader, ServicesOf, check_population, find_run, within_limits
 from server.rest.cursors import Cursor, Limit
 from server.rest.problems import describes
 from server.rest.runs import READ, READ_ONE
-from server.rest.services import Services
-from server.store.values import Run
-from server.tokens import Principal
+from server.store.run_lists import TaskTally
 
 router = APIRouter(prefix="/v1", tags=["tasks"])
 
@@ -58,10 +56,10 @@ def list_tasks(
     services: ServicesOf, principal: Reader, limit: Limit = 50, cursor: Cursor = None
 ) -> bodies.Page[bodies.TaskBody]:
     """Tasks that have been run, by digest."""
-    found = _tasks(services, principal)
     after = "" if cursor is None else cursors.decode(cursor)
-    page, following = cursors.cut([item for item in found if item.digest > after], limit, lambda item: item.digest)
-    return bodies.Page(items=list(page), next=following)
+    found = services.store.lists.tasks(limit=limit + 1, after=after, populations=within_limits(principal))
+    page, following = cursors.cut(found, limit, lambda tally: tally.digest)
+    return bodies.Page(items=[_task(tally) for tally in page], next=following)
 
 
 @router.get("/tasks/{digest}", responses=READ_ONE)
@@ -69,26 +67,18 @@ def show_task(
     services: ServicesOf, principal: Reader, digest: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 ) -> bodies.TaskBody:
     """One task."""
-    for item in _tasks(services, principal):
-        if item.digest == digest:
-            return item
-    raise TuttiError(ErrorCode.NOT_FOUND, f"no task has the digest {digest}")
+    found = services.store.lists.tasks(digest=digest, populations=within_limits(principal))
+    if not found:
+        raise TuttiError(ErrorCode.NOT_FOUND, f"no task has the digest {digest}")
+    return _task(found[0])
 
 
-def _tasks(services: Services, principal: Principal) -> list[bodies.TaskBody]:
-    by_digest: dict[str, list[Run]] = {}
-    for run in services.store.runs():
-        if principal.sees(run.spec.population):
-            by_digest.setdefault(run.spec.digest, []).append(run)
-    return [_task(runs[-1].spec, digest, runs) for digest, runs in sorted(by_digest.items())]
-
-
-def _task(spec: TaskSpec, digest: str, runs: list[Run]) -> bodies.TaskBody:
+def _task(tally: TaskTally) -> bodies.TaskBody:
     return bodies.TaskBody(
-        digest=digest,
-        name=spec.name,
-        population=spec.population,
-        runs=len(runs),
-        newest_run=runs[-1].id,
-        spec=task.to_mapping(spec),
+        digest=tally.digest,
+        name=tally.spec.name,
+        population=tally.spec.population,
+        runs=tally.runs,
+        newest_run=tally.newest_run,
+        spec=task.to_mapping(tally.spec),
     )

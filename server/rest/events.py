@@ -58,9 +58,10 @@ def _news(services: Services, name: str, cursor: int) -> tuple[str, bool, list[R
     run, job = services.store.run(name), services.jobs.of(name)
     played = job is not None and job.state is JobState.LEASED
     waits = job is not None and job.state in (JobState.QUEUED, JobState.AWAITING_APPROVAL) and run.state is RunState.RUNNING
-    hosted = job is None and launching.waits_for_devices(run) and run.state is RunState.RUNNING
-    over = not (played or waits or hosted)
+    elsewhere = job is None and run.state is RunState.RUNNING  # `tutti run` plays it, or devices do
+    over = not (played or waits or elsewhere)
     rounds = [row for row in services.store.rounds(name, start=cursor) if row.outcome_entry is not None]
-    if rounds and played and _FLEET_FACT not in rounds[-1].facts:
+    simulated = played or (elsewhere and not launching.waits_for_devices(run))
+    if rounds and simulated and _FLEET_FACT not in rounds[-1].facts:
         rounds.pop()  # what the fleet saw of the newest round comes a moment after its outcome
     return describing.run_body(run, job).model_dump_json(), over, rounds

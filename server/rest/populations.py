@@ -10,7 +10,7 @@ from server.rest.access import Officer, Reader, ServicesOf, check_population
 from server.rest.problems import describes
 from server.rest.runs import READ, READ_ONE
 from server.rest.services import Services
-from server.store.values import Run, RunState
+from server.store.run_lists import RunCounts
 from server.tokens import Principal
 
 router = APIRouter(prefix="/v1", tags=["populations"])
@@ -20,17 +20,17 @@ PopulationName = Annotated[str, Path(max_length=63, pattern="^[a-z0-9][a-z0-9._-
 @router.get("/populations", responses=READ)
 def list_populations(services: ServicesOf, principal: Reader) -> bodies.Page[bodies.PopulationBody]:
     """Every population that has runs, a budget or a policy."""
-    runs = services.store.runs()
-    names = {run.spec.population for run in runs} | services.policies.populations() | budgeting.populations(services)
-    items = [_population(services, name, [run for run in runs if run.spec.population == name]) for name in sorted(names)]
-    return bodies.Page(items=[item for item in items if principal.sees(item.population)], next=None)
+    counts = services.store.lists.counts()
+    names = set(counts) | services.policies.populations() | budgeting.populations(services)
+    visible = [name for name in sorted(names) if principal.sees(name)]
+    return bodies.Page(items=[_population(services, name, counts.get(name, RunCounts())) for name in visible], next=None)
 
 
 @router.get("/populations/{population}/budget", responses=READ_ONE)
 def show_budget(services: ServicesOf, principal: Reader, population: PopulationName) -> bodies.BudgetBody:
     """The budget of a population and what all its runs together have spent of it."""
-    runs = _known(services, principal, population)
-    return budgeting.budget(services, population, runs)
+    _known(services, principal, population)
+    return budgeting.budget(services, population)
 
 
 @router.put("/populations/{population}/budget", responses=READ)
@@ -40,7 +40,7 @@ def set_budget(
     """Sets the budget of a population. The change and its reason are a ledger entry."""
     check_population(principal, population)
     budgeting.change(services, principal, population, body)
-    return budgeting.budget(services, population, _runs_of(services, population))
+    return budgeting.budget(services, population)
 
 
 @router.put("/populations/{population}/approval", responses=READ)
@@ -50,7 +50,7 @@ def set_approval(
     """Whether runs of this population start, and their models leave, only after another person's approval; the rule is an entry."""
     check_population(principal, population)
     services.policies.set_approval(population, required=body.required, reason=body.reason or "", by=f"token {principal.id}")
-    return _population(services, population, _runs_of(services, population))
+    return _population(services, population, _counts(services, population))
 
 
 @router.get(
@@ -66,22 +66,21 @@ def population_report(
     return reporting.population_report(services, population, accept)
 
 
-def _known(services: Services, principal: Principal, population: str) -> list[Run]:
-    runs = _runs_of(services, population)
+def _known(services: Services, principal: Principal, population: str) -> None:
+    runs = _counts(services, population).runs
     known = bool(runs) or population in services.policies.populations() or population in budgeting.populations(services)
     if not known or not principal.sees(population):
         raise TuttiError(ErrorCode.NOT_FOUND, f"there is no population {population!r}")
-    return runs
 
 
-def _runs_of(services: Services, population: str) -> list[Run]:
-    return [run for run in services.store.runs() if run.spec.population == population]
+def _counts(services: Services, population: str) -> RunCounts:
+    return services.store.lists.counts(populations={population}).get(population, RunCounts())
 
 
-def _population(services: Services, name: str, runs: list[Run]) -> bodies.PopulationBody:
+def _population(services: Services, name: str, counts: RunCounts) -> bodies.PopulationBody:
     return bodies.PopulationBody(
         population=name,
-        runs=len(runs),
-        running=sum(run.state is RunState.RUNNING for run in runs),
+        runs=counts.runs,
+        running=counts.running,
         approval_required=services.policies.approval_required(name),
     )

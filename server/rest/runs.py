@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Path, Query, Response
 
 from contract.errors import ErrorCode
 from server.rest import bodies, cursors, describing, launching
-from server.rest.access import Officer, Operator, Reader, ServicesOf, check_population, find_run
+from server.rest.access import Officer, Operator, Reader, ServicesOf, find_run, within_limits
 from server.rest.answered import Answer
 from server.rest.cursors import Cursor, Limit
 from server.rest.problems import describes
@@ -54,19 +54,9 @@ def list_runs(
     state: Annotated[RunState | None, Query()] = None,
 ) -> bodies.Page[bodies.RunBody]:
     """Runs, the newest first."""
-    if population is not None:
-        check_population(principal, population)
-    found = [
-        run
-        for run in reversed(services.store.runs())
-        if principal.sees(run.spec.population)
-        and (population is None or run.spec.population == population)
-        and (state is None or run.state is state)
-    ]
-    if cursor is not None:
-        after = cursors.decode(cursor)
-        places = [place for place, run in enumerate(found) if run.id == after]
-        found = found[places[0] + 1 :] if places else []
+    within = within_limits(principal, population)
+    before = None if cursor is None else cursors.decode(cursor)
+    found = services.store.lists.page(limit=limit + 1, before=before, populations=within, state=state)
     page, following = cursors.cut(found, limit, lambda run: run.id)
     jobs = services.jobs.of_all([run.id for run in page])
     return bodies.Page(items=[describing.run_body(run, jobs.get(run.id)) for run in page], next=following)

@@ -17,6 +17,7 @@ from server.store import blobs, schema
 from server.store.engine import Transactions, database_url, open_engine
 from server.store.leases import PopulationLeases
 from server.store.ledger import Ledger
+from server.store.run_lists import RunLists, run_of
 from server.store.tables import ModelRow, RoundRow, RunRow
 from server.store.values import Entry, Round, Run, RunState, StoredModel
 
@@ -30,6 +31,7 @@ class Store:
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
         self.leases = PopulationLeases(transactions)
+        self.lists = RunLists(transactions)
         self.ledger = Ledger(transactions, allowed=self.leases.check)
 
     @classmethod
@@ -100,12 +102,14 @@ class Store:
             body = entry if isinstance(entry, bytes) else entry(self.ledger.head_in(session))
             self.ledger.append_in(session, [body])[0]
             session.add(_model_row(start, entry=None))
-        return _run(row)
+        return run_of(row)
 
     def runs(self) -> list[Run]:
         """All runs, the oldest first."""
         with self._transactions.begin() as session:
-            return [_run(row) for row in session.scalars(select(RunRow).order_by(RunRow.created_at, RunRow.ordinal, RunRow.id))]
+            return [
+                run_of(row) for row in session.scalars(select(RunRow).order_by(RunRow.created_at, RunRow.ordinal, RunRow.id))
+            ]
 
     def run(self, name: str) -> Run:
         """The run named by id, prefix or `latest`.
@@ -116,11 +120,10 @@ class Store:
         with self._transactions.read() as session:
             whole = session.get(RunRow, name)
         if whole is not None:
-            return _run(whole)
-        runs = self.runs()
-        found = runs[-1:] if name == "latest" else [run for run in runs if run.id.startswith(name)]
+            return run_of(whole)
+        found = self.lists.named(name)
         if len(found) != 1 or not name:
-            many = f"{len(found)} runs start with" if found else "no run starts with"
+            many = "several runs start with" if found else "no run starts with"
             raise TuttiError(ErrorCode.NOT_FOUND, f"{many} {name!r}")
         return found[0]
 
@@ -271,14 +274,6 @@ def _prune_models(session: Session, run: str, newest: int) -> None:
     old = select(ModelRow.round).where(ModelRow.run == run, ModelRow.round <= newest - KEEP_LAST)
     doomed = [number for number in session.scalars(old) if number % KEEP_EVERY and number != 0]
     session.execute(delete(ModelRow).where(ModelRow.run == run, ModelRow.round.in_(doomed)))
-
-
-def _run(row: RunRow) -> Run:
-    return Run(
-        id=row.id, spec=task.parse_mapping(json.loads(row.spec)), ordinal=row.ordinal, settings=json.loads(row.settings),
-        state=RunState(row.state), next_round=row.next_round, next_leaf=row.next_leaf, attempts=row.attempts,
-        noise_key_id=row.noise_key_id, created_at=row.created_at,
-    )  # fmt: skip
 
 
 def _round(row: RoundRow) -> Round:

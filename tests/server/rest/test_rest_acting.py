@@ -103,6 +103,25 @@ def test_a_run_that_devices_play_goes_on_without_a_runner(played: Api, small: Ta
     assert played.client.post(f"/v1/runs/{run}:cancel").json()["state"] == "cancelled"
 
 
+def test_a_run_from_the_command_line_is_followed_to_its_end(played: Api, small: Task) -> None:
+    launcher = played.app.state.services.launcher
+    run = launcher.register(task.parse_mapping(small("plain")), seed=1, seed_noise=None).id
+    began = threading.Event()
+
+    def play() -> None:
+        began.wait()
+        runs.resume(run, store=played.location, workers=0)
+
+    player = threading.Thread(target=play)
+    player.start()
+    with played.client.stream("GET", f"/v1/runs/{run}/events") as stream:
+        began.set()
+        told = "".join(stream.iter_text())
+    player.join()
+    assert told.count("event: round") == 3
+    assert told.index('"state":"running"') < told.index("event: round") < told.index("event: end")
+
+
 def test_a_cancelled_run_is_over(played: Api, small: Task) -> None:
     run = _launch(played, small("cancelled")).json()["run"]
     key = played.folder / "keys" / f"{run}.key"

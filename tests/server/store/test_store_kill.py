@@ -150,3 +150,18 @@ def test_two_hundred_kills_at_random_moments_break_no_promise(stubbed: Order, tm
         promises_hold(str(folder), folder, bodies)
     assert kills == 200
     assert struck > 100
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+@pytest.mark.timeout(600)
+def test_forty_kills_at_random_moments_break_no_promise_on_postgresql(stubbed: Order, postgres_url: str, tmp_path: Path) -> None:
+    order, bodies, struck = {"folder": str(tmp_path), "store": postgres_url, "rounds": 60}, list[bytes](), 0
+    for kill in range(1, 41):
+        struck += stubbed(**order, after_s=0.1 + 0.5 * (kill * 0.6180339887 % 1))["killed"]
+        bodies = promises_hold(postgres_url, tmp_path, bodies)
+    assert struck > 20
+    finished = stubbed(**order)
+    assert not finished["killed"]
+    assert len(finished["said"]) == 64
+    promises_hold(postgres_url, tmp_path, bodies)
