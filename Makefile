@@ -66,17 +66,16 @@ format: sync ## rewrites files as `check` wants them
 
 .PHONY: test
 test: sync ## every test, the slow ones too
-	$(RUN)pytest -n $(JOBS) --dist loadfile -q $(PYTEST)
+	$(RUN)pytest -n $(JOBS) --dist loadfile -q -m "not tff" $(PYTEST)
 
 .PHONY: test-fast
 test-fast: sync ## without the statistical and end-to-end tests
-	$(RUN)pytest -n $(JOBS) --dist loadfile -q -m "not slow" $(PYTEST)
+	$(RUN)pytest -n $(JOBS) --dist loadfile -q -m "not slow and not tff" $(PYTEST)
 
 .PHONY: test-tff
-test-tff: $(UV) ## the TensorFlow Federated engine, in an environment of its own
-	@test -f client_sim/tff_engine/pyproject.toml || { echo "there is no client_sim/tff_engine yet"; exit 1; }
-	$(UV) sync --frozen --project client_sim/tff_engine
-	$(UV) run --frozen --no-sync --project client_sim/tff_engine pytest client_sim/tff_engine -q $(PYTEST)
+test-tff: sync $(UV) ## the TensorFlow Federated engine and the cross-checks against it, in an environment of its own
+	TUTTI_TFF_ENV= $(PYTHON) -m tutti.engines.environment
+	TUTTI_TFF_ENV= $(RUN)pytest tests/tff -m tff -q $(PYTEST)
 
 # Measuring it ----------------------------------------------------------------------------------------------------------------
 

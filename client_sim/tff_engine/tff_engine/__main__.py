@@ -1,0 +1,5 @@
+"""`python -m tff_engine`."""
+
+from tff_engine.service import main
+
+main()

@@ -1,0 +1,84 @@
+"""Answers calls until its input ends: one learning process at a time, and the reference operations."""
+
+import importlib.metadata
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+import grpc
+import numpy as np
+import psutil
+import tensorflow as tf
+from google._upb import _message
+
+from tff_engine import frames, learning, reference
+
+# Computations of secure aggregators nest deeper than the hundred levels that protobuf allows by default.
+_message.SetAllowOversizeProtos(True)
+FAULTS = (ValueError, TypeError, KeyError, RuntimeError, AssertionError, tf.errors.OpError, grpc.RpcError)
+
+
+class Service:
+    """The operations by name."""
+
+    def __init__(self) -> None:
+        self._process: learning.Process | None = None
+        self._operations = {operation.__name__: operation for operation in reference.OPERATIONS}
+
+    def answer(self, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> reference.Answer:
+        """What the operation gives.
+
+        Raises:
+          ValueError: for an operation that there is not, or a round before a process is built.
+        """
+        name = facts["op"]
+        if name == "versions":
+            return {part: importlib.metadata.version(part) for part in ("tensorflow-federated", "tensorflow-privacy")}, {}
+        if name == "build":
+            self._process, found = learning.build(facts, arrays)
+            return found, {}
+        if name == "round":
+            if self._process is None:
+                raise ValueError("no process is built")
+            began = time.perf_counter()
+            measured, parameters = self._process.round(
+                arrays, rows=facts["rows"], epochs=facts["epochs"], batch_size=facts["batch_size"]
+            )
+            return {"measured": measured, "seconds": time.perf_counter() - began}, {"parameters": parameters}
+        if name not in self._operations:
+            raise ValueError(f"there is no operation {name!r}")
+        return self._operations[name](facts, arrays)
+
+
+def serve(source: BinaryIO, sink: BinaryIO) -> None:
+    """Reads calls and writes answers until `source` ends; a fault is an answer with `error`."""
+    service = Service()
+    while (message := frames.read(source)) is not None:
+        facts, arrays = message
+        began = _processor_seconds()
+        try:
+            found, results = service.answer(facts, arrays)
+        except FAULTS as error:
+            frames.write(sink, {"error": f"{type(error).__name__}: {str(error)[:2000]}"}, {})
+            continue
+        frames.write(sink, {**found, "cpu_s": _processor_seconds() - began}, results)
+
+
+def _processor_seconds() -> float:
+    """Of this process and of TFF's worker, so far."""
+    own = psutil.Process()
+    times = [process.cpu_times() for process in (own, *own.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
+
+
+def main() -> None:
+    """Serves on the file descriptors that were standard input and output; whatever prints, prints to standard error."""
+    sink = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    serve(sys.stdin.buffer, sink)
+    for child in psutil.Process().children(recursive=True):  # TFF's worker outlives its process otherwise
+        child.kill()
+    sink.close()
+    os._exit(0)  # TFF's threads do not end by themselves
