@@ -14,6 +14,7 @@ import numpy as np
 
 from client_sim.egress import CheckedPlan
 from client_sim.encoding import DistributedEncoder
+from client_sim.patience import Patience
 from client_sim.secure_work import split
 from client_sim.session_states import (
     Action,
@@ -51,7 +52,6 @@ from secagg import Abort, Client, wire
 from secagg.messages import DeviceMessage, ServerMessage
 
 MOST_RECONNECTS = 5
-LONGEST_WAIT_S = 600.0
 Talk: TypeAlias = Generator[Action, Event, Outcome]
 _LATE = frozenset({AbortReason.GOAL_REACHED, AbortReason.DEADLINE_PASSED, AbortReason.ROUND_ABANDONED})
 
@@ -85,6 +85,7 @@ class SecureSession:
         self._spec, self._assignment, self._checked, self._parameters = spec, assignment, checked, parameters
         self._client, self.shape = client, shape
         self._charged = self._sealed = self._included = False
+        self._patience = Patience()
 
     def talk(self) -> Talk:
         """The session from here to its end."""
@@ -164,7 +165,10 @@ class SecureSession:
             event = yield Send(request(first), pause_s)
             match event:
                 case Wait(after_s):
-                    first, pause_s = False, after_s if 0.0 <= after_s <= LONGEST_WAIT_S else LONGEST_WAIT_S
+                    first, pause_s = False, self._patience.pause_s(after_s)
+                    self._patience = self._patience.after(pause_s)
+                    if self._patience.over:
+                        raise self._over("!", ResultStatus.UPLOAD_TIMEOUT)
                 case ConnectionLost():
                     lost += 1
                     if lost > MOST_RECONNECTS:

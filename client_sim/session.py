@@ -84,7 +84,6 @@ from contract.messages import (
 MOST_RECONNECTS = 5
 RECONNECT_PAUSE_S = 0.5
 """Before the first new attempt; it doubles with each."""
-LONGEST_WAIT_S = 600.0
 
 _ANYWHERE: Final[frozenset[type[Event]]] = frozenset({Interrupted, ConnectionLost})
 LEGAL: Final[dict[type[State], frozenset[type[Event]]]] = {
@@ -167,8 +166,8 @@ def _before_assignment(state: CheckingIn | ReadingRecord | Declining | Requestin
         case ReadingRecord(facts, spec), RecordRead(eligible):
             request = AssignmentRequest(spec.session_id, eligible)
             return (Requesting(facts, spec, request) if eligible else Declining(facts, request)), (Send(request),)
-        case ((Declining(facts, request) | Requesting(facts, _, request)), Wait(after_s)):
-            return state, (Send(request, _bounded(after_s)),)
+        case ((Declining() | Requesting()), Wait(after_s)):
+            return _put_off(state, after_s)
         case CheckingIn(facts) | Requesting(facts), Rejected(_, retry):
             return Ended(Outcome(shape=facts.shape + "#", status=None, retry=retry)), ()
         case Declining(facts), Rejected(_, retry):
@@ -241,8 +240,8 @@ def _during_upload(state: Opening | Uploading | Sealing | Finishing | Submitting
     facts, upload = state.facts, state.upload
     size, last = len(upload.data), _last_chunk(upload)
     match state, event:
-        case ((Opening(_, _, request) | Submitting(_, _, request)), Wait(after_s)):
-            return state, (Send(request, _bounded(after_s)),)
+        case ((Opening() | Submitting()), Wait(after_s)):
+            return _put_off(state, after_s)
         case Opening(), UploadProgress(offset) if offset == size:
             return _submit(facts, upload) if facts.sealed else _give_up(state, "*", ResultStatus.REMOTE_FAILED)
         case ((Opening() | Uploading()), UploadProgress(offset)) if last <= offset < size:
@@ -296,9 +295,12 @@ def _fetch(state: Downloading, after_s: float = 0.0) -> Fetch:
     return Fetch(ResourceRequest(state.spec.session_id, state.assignment.model.name, state.offset), after_s)
 
 
-def _bounded(after_s: float) -> float:
-    # A server that says "wait for ever" must not park the device; NaN compares false and becomes the bound.
-    return after_s if 0.0 <= after_s <= LONGEST_WAIT_S else LONGEST_WAIT_S
+def _put_off(state: Declining | Requesting | Opening | Submitting, said_s: float) -> Step:
+    pause_s = state.facts.patience.pause_s(said_s)
+    facts = replace(state.facts, patience=state.facts.patience.after(pause_s))
+    if facts.patience.over:
+        return _give_up(state, "!", ResultStatus.UPLOAD_TIMEOUT)
+    return replace(state, facts=facts), (Send(state.request, pause_s),)
 
 
 def _aborted(state: State, event: Event) -> Step:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from client_sim.egress import CheckedPlan, DevicePolicy, Refusal
+from client_sim.patience import Patience
 from contract.ids import Digest
 from contract.messages import (
     AbortReason,
@@ -22,13 +23,15 @@ from contract.messages import (
 class Facts:
     """What every state carries.
 
-    The session's shape so far (see `session_shapes`), how often the connection was lost, and whether the last chunk may have left.
+    The session's shape so far (see `session_shapes`), how often the connection was lost, whether the last chunk may have left, and what
+    the device has waited so far at the server's word.
     """
 
     policy: DevicePolicy
     shape: str
     reconnects: int = 0
     sealed: bool = False
+    patience: Patience = field(default_factory=Patience)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ SMALLEST_ROSTER = 3
 LARGEST_ROSTER = 1 << 16
 LARGEST_NUMBER = (1 << 53) - 1
 """Of any integer of a context: the largest that canonical JSON, and so a digest, can carry (RFC 8785, section 3.2.2.3)."""
+LARGEST_MESSAGE_BYTES = 1 << 20
+"""Of any message but the masked input, which goes in chunks: what transports of this project carry in one piece."""
 _LARGEST_CORRUPT = 1 / 3
 
 
@@ -180,7 +182,7 @@ def choose(
       does not depend on the graph).
 
     Raises:
-      Infeasible: naming what cannot be met and the nearest that can.
+      Infeasible: naming what cannot be met and the nearest that can; a cohort that is too large for one group is split by its caller.
 
     >>> update = Vector(name="update", length=1_300_000, lane_bits=21, largest=32_767)
     >>> chosen = choose(roster_size=32, vectors=(update,), corrupt_fraction=0.05, drop_fraction=0.1)
@@ -197,6 +199,7 @@ def choose(
     for vector in vectors:
         _refuse_overflow(vector, roster_size)
     degree, threshold = _shape(smallest, roster_size, corrupt_fraction, drop_fraction)
+    _refuse_size(roster_size, degree)
     left = smallest - thresholds.count(drop_fraction, smallest)
     floor = left if minimum_survivors is None else minimum_survivors
     _refuse_floor(floor, smallest, thresholds.count(corrupt_fraction, roster_size))
@@ -210,6 +213,27 @@ def choose(
         drop_fraction=drop_fraction,
         vectors=vectors,
         cipher=cipher,
+    )
+
+
+def largest_message(roster_size: int, degree: int) -> int:
+    """Bytes of the largest message of a round but the masked input, at most: the roster's lists, and k neighbours' keys or shares.
+
+    >>> largest_message(1000, 150) < LARGEST_MESSAGE_BYTES < largest_message(16_000, 210)
+    True
+    """
+    return 64 * roster_size + 400 * degree + 1024
+
+
+def _refuse_size(roster_size: int, degree: int) -> None:
+    found = largest_message(roster_size, degree)
+    if found <= LARGEST_MESSAGE_BYTES:
+        return
+    complete = degree == roster_size - 1
+    fitting = (LARGEST_MESSAGE_BYTES - 1024) // 464 if complete else (LARGEST_MESSAGE_BYTES - 1024 - 400 * degree) // 64
+    raise Infeasible(
+        f"the roster of {roster_size} devices with {degree} neighbours takes {found} bytes, above the {LARGEST_MESSAGE_BYTES} of a message",
+        {"roster_size": max(SMALLEST_ROSTER, fitting)},
     )
 
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client_sim.egress import DevicePolicy, Refusal, may_leave
-from client_sim.session import LEGAL, LONGEST_WAIT_S, MOST_RECONNECTS, IllegalEvent, begin, step
+from client_sim.patience import LONGEST_WAIT_S
+from client_sim.session import LEGAL, MOST_RECONNECTS, IllegalEvent, begin, step
 from client_sim.session_states import (
     Action,
     Charge,
