@@ -1,0 +1,130 @@
+"""Norms that follow quantiles: a scaled update under a fixed clip is a clipped update, and only noised bits move an estimate."""
+
+import math
+
+import numpy as np
+import pytest
+
+from contract.entropy import system_entropy
+from contract.randomness import stream
+from privacy import accounting, grid, norm_tracking, poisson
+from privacy.adaptive_clip import QuantileState
+from privacy.events import GaussianEvent, Law
+from privacy.norm_tracking import NormTracking, RoundNorms
+
+
+def tracking(**changes: object) -> NormTracking:
+    values = {
+        "fixed_norm": 1.0,
+        "clip": QuantileState(estimate=1.0, target_quantile=0.5, learning_rate=0.2),
+        "zeroing": QuantileState(estimate=10.0, target_quantile=0.98, learning_rate=1.0),
+        "bit_noises": (5.0, 4.0),
+        "starts": (1.0, 10.0),
+    }
+    return NormTracking(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("clip_norm", [1e-6, 0.3, 1.0, 7.0, 1e6])
+@pytest.mark.parametrize("norm", [0.0, 1e-3, 0.3, 5.0, 1e30])
+def test_scaling_before_the_fixed_clip_is_clipping_to_the_rounds_norm(clip_norm: float, norm: float) -> None:
+    direction = stream(1, "norms").normal(size=50)
+    delta = (direction / np.linalg.norm(direction) * norm).astype(np.float32)
+    prepared, _ = RoundNorms(fixed_norm=1.0, clip_norm=clip_norm, clip_bits=True).prepared(delta)
+    encoded = np.minimum(1.0, 1.0 / max(float(np.linalg.norm(prepared.astype(np.float64))), 1e-300)) * prepared
+    clipped = delta.astype(np.float64) * (min(1.0, clip_norm / norm) if norm else 1.0)
+    np.testing.assert_allclose(encoded * clip_norm, clipped, rtol=2e-6, atol=1e-30)
+    assert np.linalg.norm(prepared.astype(np.float64)) <= 1.0 + 1e-6
+
+
+def test_what_enters_the_sum_has_the_fixed_bound_whatever_the_rounds_norms_say() -> None:
+    public = grid.plan(dimension=30, clip_norm=1.0)
+    generator = stream(2, "norms")
+    for _ in range(50):
+        norms = RoundNorms(fixed_norm=1.0, clip_norm=float(np.exp(generator.normal(0, 8))), clip_bits=True)
+        prepared, bits = norms.prepared((generator.normal(size=30) * np.exp(generator.normal(0, 8))).astype(np.float32))
+        assert public.accepts(public.encode(prepared, system_entropy))
+        assert norm_tracking.bits_are_sound(np.array(list(bits.values()), np.int32))
+
+
+def test_an_update_beyond_the_threshold_counts_as_zero_and_its_bits_say_so() -> None:
+    norms = tracking().round_norms()
+    assert norms.zero_beyond == 20.0
+    delta = np.array([21.0, 0.0], np.float32)
+    prepared, bits = norms.prepared(delta)
+    assert not prepared.any()
+    assert bits == {"clip_bits": -1, "zeroing_bits": -1}
+    kept, bits = norms.prepared(np.array([0.6, 0.0], np.float32))
+    assert kept[0] == np.float32(0.6)
+    assert bits == {"clip_bits": 1, "zeroing_bits": 1}
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
+def test_a_norm_that_is_not_positive_and_finite_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="clip_norm"):
+        RoundNorms(fixed_norm=1.0, clip_norm=value, clip_bits=True)
+    text = {**RoundNorms(fixed_norm=1.0, clip_norm=0.5, clip_bits=True).to_json(), "clip_norm": str(value)}
+    with pytest.raises(ValueError, match="clip_norm"):
+        RoundNorms.from_json(text)
+
+
+def test_estimates_find_their_quantiles_through_the_noise_and_come_back_from_the_record() -> None:
+    generator = stream(3, "norms")
+    state, fixed = tracking(), np.exp(generator.normal(0.5, 0.7, size=4000))
+    for _ in range(300):
+        norms = state.round_norms()
+        bits = [norms.bits(norm) for norm in generator.choice(fixed, 200).tolist()]
+        noised = {
+            name: sum(bit[name] for bit in bits) + generator.normal(0, 2 * noise)
+            for name, noise in zip(state.names, state.bit_noises, strict=True)
+        }
+        state = state.after(noised, devices=200)
+    assert np.mean(fixed <= state.clip_norm) == pytest.approx(0.5, abs=0.1)
+    assert np.mean(fixed <= state.values["zeroing_quantile"]) > 0.93
+    assert tracking().restored(state.values) == state
+
+
+def test_no_noise_drives_an_estimate_to_zero_or_to_infinity() -> None:
+    low = high = tracking()
+    for _ in range(100):
+        low = low.after(dict.fromkeys(low.names, 1e300), devices=1)
+        high = high.after(dict.fromkeys(high.names, -1e300), devices=1)
+    for state in (low, high):
+        assert all(0 < value < math.inf for value in state.values.values())
+        state.round_norms()
+
+
+def test_update_and_bits_together_cost_what_the_update_alone_would_have() -> None:
+    state = tracking()
+    share = state.vector_noise_multiplier(1.0)
+    assert share == pytest.approx((1 - 0.01 - 1 / 64) ** -0.5)
+    release = GaussianEvent(noise_multiplier=share, releases=7, law=Law.ROUNDED_GAUSSIAN, draws=7 * 50, distance_log2=-115)
+    event = state.event(release)
+    assert event.release.draws == 7 * 52
+    assert accounting.price(event, 1e-6).rho == pytest.approx(7 / 2)
+
+
+def test_sampled_bits_and_update_are_priced_as_one_sampled_gaussian() -> None:
+    state = tracking()
+    sampled = GaussianEvent(
+        noise_multiplier=state.vector_noise_multiplier(1.0),
+        releases=5,
+        sampling_rate=0.1,
+        adjacency=accounting.Adjacency.ADD_OR_REMOVE,
+    )
+    alone = GaussianEvent(noise_multiplier=1.0, releases=5, sampling_rate=0.1, adjacency=accounting.Adjacency.ADD_OR_REMOVE)
+    found, expected = accounting.price(state.event(sampled), 1e-6), accounting.price(alone, 1e-6)
+    assert found.epsilon == pytest.approx(expected.epsilon, rel=1e-9)
+    assert found.epsilons["exact"] is None
+
+
+def test_coins_are_independent_of_each_other_and_of_the_leaf() -> None:
+    key, size, rate = bytes(range(32)), 20_000, 0.07
+    coins = np.array([poisson.joins(key, leaf=leaf, size=size, rate=rate) for leaf in range(40)])
+    # 40 counts, each binomial: the chance that any is off by 5 deviations is below 4e-5.
+    counts = coins.sum(axis=1)
+    assert (np.abs(counts - rate * size) < 5 * math.sqrt(size * rate * (1 - rate))).all()
+    together = (coins[:-1] & coins[1:]).sum()
+    assert abs(together - 39 * size * rate**2) < 5 * math.sqrt(39 * size * rate**2)
+    assert (coins[3] == poisson.joins(key, leaf=3, size=size, rate=rate)).all()
+    with pytest.raises(ValueError, match="rate"):
+        poisson.joins(key, leaf=0, size=3, rate=0.0)
