@@ -4,6 +4,7 @@ A stream is named by a seed and labels, so that the same (seed, round, device) d
 any order. It is the only module that constructs NumPy generators.
 """
 
+import functools
 import hashlib
 
 import numpy as np
@@ -26,7 +27,7 @@ def uniform_by_device(seed: int, devices: np.ndarray, *labels: int | str) -> np.
     Args:
       devices: int64, shape (n,).
     """
-    base = np.uint64(stream(seed, *labels).integers(1 << 63, dtype=np.int64))
+    base = _base(seed, *labels)
     with np.errstate(over="ignore"):
         x = (devices.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + base
         for _ in range(2):  # splitmix64's finaliser, twice
@@ -34,3 +35,9 @@ def uniform_by_device(seed: int, devices: np.ndarray, *labels: int | str) -> np.
             x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
             x = x ^ (x >> np.uint64(31))
     return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _base(seed: int, *labels: int | str) -> np.uint64:
+    """Kept, since a fleet asks for the same few names over and over."""
+    return np.uint64(stream(seed, *labels).integers(1 << 63, dtype=np.int64))
