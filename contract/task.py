@@ -268,12 +268,16 @@ def read(path: Path) -> TaskSpec:
     """The task in the YAML file at `path`; its name is the file's stem unless it says one.
 
     Raises:
-      TaskFormError: for a fault of form; TuttiError: for a file that cannot be read.
+      TaskFormError: for a fault of form, or a file that cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TuttiError(ErrorCode.TASK_INVALID, f"{path}: cannot be read: {error}") from None
+    except OSError as error:
+        problem = Problem(str(path), f"cannot be read: {error.strerror}", "Give the path of a task file.")
+        raise TaskFormError((problem,)) from None
+    except UnicodeDecodeError as error:
+        problem = Problem(str(path), f"is not UTF-8: byte {error.start}", "Give a YAML file.")
+        raise TaskFormError((problem,)) from None
     try:
         mapping: object = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -315,14 +319,18 @@ class TaskFormError(TuttiError):
 
 
 _CURES = {
-    "extra_forbidden": "Remove this key, or correct its spelling; `tutti task check --schema` prints all keys.",
+    "unexpected_keyword_argument": "Remove this key, or correct its spelling; `tutti task schema` prints all keys.",
     "missing": "Add this key.",
+    "dataclass_type": "Write `key: value` lines; `tutti init DIR` gives an example.",
+}
+_MESSAGES = {
+    "unexpected_keyword_argument": "there is no such key",
+    "missing": "this key is missing",
+    "dataclass_type": "is no mapping of keys to values",
 }
 
 
 def _problem(fault: Any) -> Problem:
     path = ".".join(str(part) for part in fault["loc"]) or "$"
-    message = (
-        f"{fault['msg']} (got {fault['input']!r})" if fault["type"] not in ("missing", "extra_forbidden") else fault["msg"]
-    )
+    message = _MESSAGES.get(fault["type"]) or f"{fault['msg']} (got {fault['input']!r})"
     return Problem(path, message[:400], _CURES.get(fault["type"], "Give a value that the message allows."))

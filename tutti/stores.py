@@ -4,6 +4,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from contract.errors import ErrorCode, TuttiError
 from server.keys import KeyDirectory
 from server.store.signing import LedgerKey
 from server.store.store import Store
@@ -14,13 +17,33 @@ def opened(store: str) -> Generator[tuple[Store, KeyDirectory]]:
     """The store and its key directory, closed at the end.
 
     Raises:
-      TuttiError: SCHEMA_MISMATCH if another version wrote it.
+      TuttiError: SCHEMA_MISMATCH if another version wrote it; UNAVAILABLE if there can be none, or it fails.
     """
-    database = Store.open(store)
+    try:
+        database = Store.open(store)
+    except (OSError, SQLAlchemyError, ModuleNotFoundError) as error:
+        raise TuttiError(ErrorCode.UNAVAILABLE, f"{_shown(store)} cannot be opened: {_reason(error)}") from None
     try:
         yield database, KeyDirectory(directory(store) / "keys")
+    except OperationalError as error:
+        raise TuttiError(ErrorCode.UNAVAILABLE, f"{_shown(store)} failed: {_reason(error)}") from None
     finally:
         database.close()
+
+
+def _shown(store: str) -> str:
+    # A database URL may hold a password.
+    return "the database" if "://" in store else f"the store {store}"
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what the system or the driver says.
+
+    >>> _reason(FileExistsError(17, "File exists", "README.md"))
+    'File exists'
+    """
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(getattr(error, "orig", error))
+    return said.splitlines()[0] if said else type(error).__name__
 
 
 def directory(store: str) -> Path:

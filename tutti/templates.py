@@ -12,13 +12,16 @@ def write(directory: Path) -> list[Path]:
     """Writes the templates into `directory`; returns their paths.
 
     Raises:
-      TuttiError: CONFLICT if one of the files is there already.
+      TuttiError: ARGUMENT_INVALID if one of the files is there already, or the directory cannot be made.
     """
     paths = {directory / name: source for name, source in FILES.items()}
     for path in paths:
         if path.exists():
-            raise TuttiError(ErrorCode.CONFLICT, f"{path} exists and is left as it is; choose another directory")
-    directory.mkdir(parents=True, exist_ok=True)
+            raise TuttiError(ErrorCode.ARGUMENT_INVALID, f"{path} exists and is left as it is; choose another directory")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TuttiError(ErrorCode.ARGUMENT_INVALID, f"{directory} cannot be made: {error.strerror}") from None
     for path, source in paths.items():
         path.write_text(resources.files("tutti.template_files").joinpath(source).read_text(encoding="utf-8"), encoding="utf-8")
     return list(paths)

@@ -124,7 +124,8 @@ class Store:
         found = self.lists.named(name)
         if len(found) != 1 or not name:
             many = "several runs start with" if found else "no run starts with"
-            raise TuttiError(ErrorCode.NOT_FOUND, f"{many} {name!r}")
+            none = "there is no run yet" if name == "latest" else f"{many} {name!r}"
+            raise TuttiError(ErrorCode.NOT_FOUND, none)
         return found[0]
 
     def set_run_state(self, run: str, state: RunState) -> None:

@@ -1,4 +1,4 @@
-"""`tutti runs` and `tutti report`: what there is and what it cost."""
+"""`tutti runs`: what there is, and to stop it and go on."""
 
 import json
 
@@ -65,17 +65,17 @@ def resume(
         print_summary(result, store=store)
 
 
-def pause(run: RunArgument, store: StoreOption = ".tutti") -> None:
+def pause(run: RunArgument, store: StoreOption = ".tutti", json_output: JsonOption = False) -> None:
     """Ask a run to stop after the round it is in; `tutti runs resume` goes on."""
-    _set(run, store, RunState.PAUSED)
+    _set(run, store, RunState.PAUSED, json_output=json_output)
 
 
-def cancel(run: RunArgument, store: StoreOption = ".tutti") -> None:
+def cancel(run: RunArgument, store: StoreOption = ".tutti", json_output: JsonOption = False) -> None:
     """End a run for good; what it has charged stays charged, its models stay. Its noise key is destroyed."""
-    _set(run, store, RunState.CANCELLED)
+    _set(run, store, RunState.CANCELLED, json_output=json_output)
 
 
-def _set(run: str, store: str, state: RunState) -> None:
+def _set(run: str, store: str, state: RunState, *, json_output: bool) -> None:
     with stores.opened(store) as (database, keys):
         found = database.run(run)
         if found.state in (RunState.COMPLETED, RunState.CANCELLED):
@@ -83,4 +83,7 @@ def _set(run: str, store: str, state: RunState) -> None:
         database.set_run_state(found.id, state)
         if state is RunState.CANCELLED:
             keys.destroy(found.id)  # whoever plays its last round holds the key in memory
-    typer.echo(f"run {found.id[:12]} is {state.value}", err=True)
+    if json_output:
+        typer.echo(json.dumps({"run": found.id, "state": state.value}))
+    else:
+        typer.echo(f"run {found.id[:12]} is {state.value}", err=True)

@@ -86,7 +86,7 @@ def sign_checkpoint(out: OutFile = None, store: StoreOption = ".tutti") -> None:
 
 
 def set_budget(
-    population: Annotated[str, typer.Argument(metavar="POPULATION")],
+    population: Annotated[str, typer.Argument(metavar="POPULATION", help="Whose budget.")],
     reason: Annotated[str, typer.Option(help="Why; goes on the record.")],
     epsilon: Annotated[float | None, typer.Option(min=0, help="All accesses together may cost so much.")] = None,
     delta: Annotated[float | None, typer.Option(min=0, max=1, help="At this delta.")] = None,
@@ -103,7 +103,11 @@ def set_budget(
     typer.echo(json.dumps({"entry": index})) if json_output else typer.echo(f"on the record as entry {index}", err=True)
 
 
-def rotate_key(reason: Annotated[str, typer.Option(help="Why; goes on the record.")], store: StoreOption = ".tutti") -> None:
+def rotate_key(
+    reason: Annotated[str, typer.Option(help="Why; goes on the record.")],
+    store: StoreOption = ".tutti",
+    json_output: JsonOption = False,
+) -> None:
     """Sign with a fresh key from now on. The old key endorses the new one, on the record, before it is destroyed."""
     holder = stores.ledger_key(store)
     with stores.opened(store) as (database, _):
@@ -115,7 +119,7 @@ def rotate_key(reason: Annotated[str, typer.Option(help="Why; goes on the record
             entries.key_rotated(retired=str(retired), current=str(fresh.verifier), endorsement=endorsement, reason=reason)
         )
         database.ledger.sign(fresh)
-    typer.echo(str(fresh.verifier))
+    typer.echo(json.dumps({"retired": str(retired), "current": str(fresh.verifier)}) if json_output else str(fresh.verifier))
 
 
 def _verdict(from_export: Path | None, notes: tuple[str, ...], known: VerifierKey | None, store: str) -> Verdict:

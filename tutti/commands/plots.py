@@ -23,18 +23,19 @@ def plot(
     run: RunArgument = "latest",
     to: Annotated[Path | None, typer.Option(help="File to write, .png or .svg; `tutti-RUN.png` unless given.")] = None,
     store: StoreOption = ".tutti",
+    json_output: JsonOption = False,
 ) -> None:
     """Draw loss, accuracy, privacy and devices over the rounds of a run."""
     with stores.opened(store) as (database, _):
         found = database.run(run)
         path = to if to is not None else Path(f"tutti-{found.id[:12]}.png")
         plots.run_page(plots.history(database, found), path)
-    typer.echo(str(path))
+    typer.echo(json.dumps({"run": found.id, "plot": str(path)}) if json_output else str(path))
 
 
 def compare(
     first: RunArgument,
-    second: Annotated[str, typer.Argument(metavar="RUN", help="Another run.")],
+    second: Annotated[str, typer.Argument(metavar="OTHER", help="Another run, named likewise.")],
     to: Annotated[Path | None, typer.Option(help="Also draw both into this .png or .svg file.")] = None,
     store: StoreOption = ".tutti",
     json_output: JsonOption = False,

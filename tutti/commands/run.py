@@ -1,16 +1,26 @@
 """`tutti run`: launches a simulated run and shows it live."""
 
 import json
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from contract import task
 from tutti import artifacts, runs
 from tutti.commands.options import JsonOption, StoreOption, WorkersOption
+from tutti.engines import environment
 from tutti.progress import LiveRounds
 from tutti.summary import print_summary
+
+
+class EngineName(Enum):
+    """What `--engine` takes."""
+
+    TUTTI = runs.OWN_ENGINE
+    TFF = "tff"
+    TFF_WEIGHTED = "tff-weighted"
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +40,7 @@ def run(
     ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Instead of the task's number of rounds.")] = None,
     transport: Annotated[
-        str, typer.Option(help="`inprocess` (virtual time) or `grpc` (a real server and fleet over loopback).")
+        Literal["inprocess", "grpc"], typer.Option(help="In virtual time, or with a real server and fleet over loopback.")
     ] = "inprocess",
     seed: Annotated[
         int | None, typer.Option(help="Fixes the simulation: who, when, which examples. Noise stays fresh.")
@@ -38,6 +48,9 @@ def run(
     seed_noise: Annotated[
         int | None, typer.Option(help="Fixes the noise too. The guarantee is void, and the report says so.")
     ] = None,
+    engine: Annotated[
+        EngineName, typer.Option(help="Who trains and adds: our own workers, or TensorFlow Federated (docs/tff.md).")
+    ] = EngineName.TUTTI,
     workers: WorkersOption = None,
     store: StoreOption = ".tutti",
     json_output: JsonOption = False,
@@ -53,10 +66,13 @@ def run(
         spec = task.replace(spec, rounds=rounds)
     if init_from is not None:
         spec = task.replace(spec, model={"init_from": init_from})
+    if engine is not EngineName.TUTTI:
+        environment.interpreter(lambda sentence: typer.echo(sentence, err=True))  # uv draws a bar of its own
     with LiveRounds(spec, quiet=json_output) as live:
         result = runs.run(
-            spec, data=data, transport=transport, seed=seed, seed_noise=seed_noise, workers=workers, store=store, progress=live
-        )
+            spec, data=data, transport=transport, seed=seed, seed_noise=seed_noise, workers=workers, store=store, progress=live,
+            engine=engine.value,
+        )  # fmt: skip
     files = artifacts.write(result, store=store)
     if json_output:
         typer.echo(json.dumps(result))

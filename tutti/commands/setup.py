@@ -20,9 +20,14 @@ def register(app: typer.Typer) -> None:
 
 def init(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory to make; nothing in it is overwritten.")],
+    json_output: JsonOption = False,
 ) -> None:
     """Write a task file, a model and a loader of one's own to start from."""
-    for path in templates.write(directory):
+    paths = templates.write(directory)
+    if json_output:
+        typer.echo(json.dumps({"files": [str(path) for path in paths]}))
+        return
+    for path in paths:
         typer.echo(str(path))
     typer.echo(f"\nnext: cd {directory} && tutti task check task.yaml && tutti run task.yaml --rounds 3", err=True)
 

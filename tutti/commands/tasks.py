@@ -11,6 +11,7 @@ from contract.errors import Problem
 from contract.task import TaskFormError
 from server import tasks
 from tutti.commands.options import JsonOption
+from tutti.complaints import complain
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +33,7 @@ def check(
         typer.echo(json.dumps({"ok": not problems, "problems": rows}))
         raise typer.Exit(0 if not problems else 3)
     if problems:
-        raise TaskFormError(tuple(problems))
+        complain(TaskFormError(tuple(problems)), cure="Mend what is named, and check again.")
     typer.echo(f"{task_file}: nothing to refuse")
 
 

@@ -70,11 +70,15 @@ def list_tokens(store: StoreOption = ".tutti", json_output: JsonOption = False) 
 def revoke(
     token_id: Annotated[str, typer.Argument(metavar="ID", help="As `tutti token list` shows it.")],
     store: StoreOption = ".tutti",
+    json_output: JsonOption = False,
 ) -> None:
     """End a token at once."""
     with stores.opened(store) as (database, _):
         Tokens(database.transactions).revoke(token_id)
-    typer.echo(f"token {token_id} is revoked", err=True)
+    if json_output:
+        typer.echo(json.dumps({"token": token_id, "state": "revoked"}))
+    else:
+        typer.echo(f"token {token_id} is revoked", err=True)
 
 
 def _name(name: str) -> str:
