@@ -196,7 +196,7 @@ def shares_of(secret, t, xs, draw):
 
 
 def round_script(case):
-    """Every message of a round on a complete graph, and its sums."""
+    """Every message of a round, and its sums."""
     asked, n, t = case["parameters"], case["devices"], case["threshold"]
     body = {**case["context"], "parameters": asked}
     ctx0 = h("context", b"tutti-secagg-1", json.dumps(body, sort_keys=True, separators=(",", ":")).encode())
@@ -216,23 +216,29 @@ def round_script(case):
     devices.sort(key=lambda d: d["pub"])
     ids, digests = b"".join(d["pub"] for d in devices), b"".join(d["d"] for d in devices)
     ctx1 = h("context with roster", ctx0, ids, digests)
-    seal_words(case, devices, ctx1, t)
+    on_ring = asked["degree"] < n - 1
+    near = ring(n, asked["degree"], ctx0, ids) if on_ring else [[o for o in range(n) if o != s] for s in range(n)]
+    seal_words(devices, ctx1, t, near)
     sharing = [s for s in range(n) if devices[s]["name"] not in case["never_share"]]
     alive = [s for s in sharing if devices[s]["name"] not in case["drop"]]
     a1, a2 = (bytes(sum(1 << (s % 8) for s in group if s // 8 == b) for b in range(-(-n // 8))) for group in (sharing, alive))
     total = {v["name"]: [0] * v["length"] for v in asked["vectors"]}
     out = {"ctx0": ctx0.hex(), "ctx1": ctx1.hex(), "identities": ids.hex(), "key_digests": digests.hex(), "sharers": a1.hex()}
     out |= {"survivors": a2.hex(), "authority": ed_public(authority).hex(), "devices": {}}
+    if on_ring:
+        out["witnesses"] = sorted(ring_order(n, ctx0, ids)[: asked["degree"]])
     for s, dev in enumerate(devices):
         reply = {"slot": s, "advertise_keys": dev["advert"], "share_keys": dev["deal"]}
+        if on_ring:
+            reply["share_keys"]["signature"] = ed_sign(dev["ident"], enc("share keys", ctx1, num(s))).hex()
         if s in sharing:
-            reply["masked_input"] = [f"{w:016x}" for w in masked(case, devices, s, sharing, ctx1)]
+            reply["masked_input"] = [f"{w:016x}" for w in masked(case, devices, s, [o for o in near[s] if o in sharing], ctx1)]
         if s in alive:
             for v in asked["vectors"]:
                 for i, x in enumerate(case["inputs"][str(dev["name"])][v["name"]]):
                     total[v["name"]][i] += x
             reply["consistency_check"] = ed_sign(dev["ident"], enc("consistency check", ctx1, a1, a2)).hex()
-            listed = [(o, "self mask" if o in alive else "mask key") for o in sharing if o != s]
+            listed = [(o, "self mask" if o in alive else "mask key") for o in near[s] if o in sharing]
             blob = b"".join(num(o) + kind.encode().ljust(16, b"\0") for o, kind in listed)
             reply["releases"] = [[o, kind, devices[o]["plain"][s][kind == "mask key"].hex()] for o, kind in listed]
             reply["release_signature"] = ed_sign(dev["ident"], enc("release", ctx1, a1, a2, blob)).hex()
@@ -256,12 +262,11 @@ def decoded(v, sums):
     return out
 
 
-def seal_words(case, devices, ctx1, t):
-    """Deals both secrets of every device."""
-    n = len(devices)
+def seal_words(devices, ctx1, t, near):
+    """Deals both secrets of every device to those near it."""
     for s, dev in enumerate(devices):
         dev["seed"] = int.from_bytes(next(dev["draw"]), "little")
-        peers = [o for o in range(n) if o != s]
+        peers = near[s]
         own = shares_of(dev["seed"], t, [o + 1 for o in peers], dev["draw"])
         key = shares_of(dev["mk"], t, [o + 1 for o in peers], dev["draw"])
         dev["plain"] = {
@@ -279,8 +284,8 @@ def seal_words(case, devices, ctx1, t):
         dev["deal"] |= {"shares": sealed}
 
 
-def masked(case, devices, s, sharing, ctx1):
-    """The masked words of slot s."""
+def masked(case, devices, s, peers, ctx1):
+    """The masked words of slot s, with a mask for each of its peers."""
     dev, words = devices[s], []
     for v in case["parameters"]["vectors"]:
         lanes = 64 // v["lane_bits"]
@@ -294,12 +299,11 @@ def masked(case, devices, s, sharing, ctx1):
         cipher = case["parameters"]["cipher"]
         own = mask_words(cipher, hkdf(dev["seed"].to_bytes(32, "little"), ctx1, enc("self mask", num(s), *form)), count)
         part = [a + b for a, b in zip(part, own, strict=True)]
-        for o in sharing:
-            if o != s:
-                secret = x25519(dev["mk"], int.from_bytes(devices[o]["mp"], "little")).to_bytes(32, "little")
-                key = hkdf(secret, ctx1, enc("pairwise mask", num(min(s, o)), num(max(s, o)), *form))
-                sign = 1 if s < o else -1
-                part = [a + sign * b for a, b in zip(part, mask_words(cipher, key, count), strict=True)]
+        for o in peers:
+            secret = x25519(dev["mk"], int.from_bytes(devices[o]["mp"], "little")).to_bytes(32, "little")
+            key = hkdf(secret, ctx1, enc("pairwise mask", num(min(s, o)), num(max(s, o)), *form))
+            sign = 1 if s < o else -1
+            part = [a + sign * b for a, b in zip(part, mask_words(cipher, key, count), strict=True)]
         words += [w % 2**64 for w in part]
     return words
 
@@ -326,12 +330,15 @@ def cases():
         ("everybody stays", 6, 4, "aes-256-ctr", [], []),
         ("one never shares, one drops out after sharing", 9, 6, "aes-256-ctr", [4], [2]),
         ("chacha20, one drops out", 6, 4, "chacha20", [], [0]),
+        ("a ring, one never shares, one drops out", 66, 3, "aes-256-ctr", [20], [40]),
     ):
         vectors = [{"name": "update", "length": 7, "lane_bits": 21, "kind": "exact", "largest": 1000}]
         vectors += [{"name": "votes", "length": 3, "lane_bits": 12, "kind": "modular", "largest": 2000}]
-        parameters = {"roster_size": devices, "minimum_roster": devices, "minimum_survivors": threshold}
-        parameters |= {"degree": devices - 1, "threshold": threshold}
-        parameters |= {"corrupt_fraction": "0.05", "drop_fraction": "0.2", "vectors": vectors, "cipher": cipher}
+        on_ring = devices > 64
+        parameters = {"roster_size": devices, "minimum_roster": devices, "minimum_survivors": 60 if on_ring else threshold}
+        parameters |= {"degree": 4 if on_ring else devices - 1, "threshold": threshold}
+        fractions = ("0.01", "0.04") if on_ring else ("0.05", "0.2")
+        parameters |= {"corrupt_fraction": fractions[0], "drop_fraction": fractions[1], "vectors": vectors, "cipher": cipher}
         drawn = {
             str(d): {
                 v["name"]: [(37 * d + 11 * i * i) % (2 * v["largest"]) - v["largest"] for i in range(v["length"])]

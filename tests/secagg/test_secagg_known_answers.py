@@ -22,6 +22,7 @@ from secagg import (
     Server,
     Vector,
     VectorKind,
+    bitmaps,
     graph,
     statements,
     thresholds,
@@ -102,7 +103,13 @@ def test_package_gives_the_scripts_bytes(case):
     assert {message.survivors.hex() for message in played.advance().values()} == {expected["survivors"]}
     for device, message in played.answer().items():
         assert message.signature.hex() == expected["devices"][str(device)]["consistency_check"]
-    played.advance()
+    witnesses = {tuple(witness.slot for witness in request.witnesses) for request in played.advance().values()}
+    signing = [
+        slot
+        for slot in expected.get("witnesses", [])
+        if slot in bitmaps.slots_of(bitmaps.decode(bytes.fromhex(expected["survivors"]), case["devices"]))
+    ]
+    assert witnesses == {tuple(signing[: case["threshold"]])}
     for device, message in played.answer().items():
         answer = expected["devices"][str(device)]
         assert [[s.neighbour, s.kind.value, s.share.hex()] for s in message.shares] == answer["releases"]
@@ -121,7 +128,8 @@ def dealt(message) -> dict:
     shares = [
         [s.recipient, s.ciphertext.hex(), s.self_mask_commitment.hex(), s.mask_key_commitment.hex()] for s in message.shares
     ]
-    return {"seed_commitment": message.seed_commitment.hex(), "shares": shares}
+    signed = {"signature": message.signature.hex()} if message.signature else {}
+    return {"seed_commitment": message.seed_commitment.hex(), "shares": shares} | signed
 
 
 @pytest.mark.slow
