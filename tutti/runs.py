@@ -1,6 +1,7 @@
 """Puts a server and a fleet together for one run. `tutti.run` is also the Python interface."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,8 @@ from server.tasks import PreparedTask
 from trainer.vocabulary import Vocabulary, count_words
 from tutti import hosting, loopback, results, simulation, stores
 from tutti.evaluation import HeldOut
+
+OWN_ENGINE = "tutti"
 
 
 class Progress(Protocol):
@@ -54,6 +57,7 @@ def run(
     progress: Progress | None = None,
     faults: FaultHook = no_faults,
     approved: bool = False,
+    engine: str = OWN_ENGINE,
 ) -> dict[str, Any]:
     """Trains a task on simulated devices and returns the run's object (see DESIGN, "Faces").
 
@@ -66,6 +70,7 @@ def run(
       workers: worker processes; one a core unless given, 0 trains in this process.
       store: directory or database URL.
       approved: whether a second person approved it, where the population asks for that.
+      engine: `tutti`, or `tff` (`tff-weighted`) for TensorFlow Federated, see `tutti.engines.tff_run`.
 
     Raises:
       TuttiError: with a code of the catalogue and what to do about it.
@@ -73,6 +78,11 @@ def run(
     spec = _spec(spec)
     if isinstance(data, str):
         spec = task.replace(spec, data={"source": data})
+    if engine != OWN_ENGINE:
+        return _elsewhere(
+            spec, data, engine, transport,
+            seed=seed, seed_noise=seed_noise, store=store, progress=progress or Silence(), approved=approved,
+        )  # fmt: skip
     tasks.refuse(spec)
     if transport == "grpc":
         hosting.refuse(spec)
@@ -122,6 +132,10 @@ def resume(
             return results.result(database, found)
         if found.state is RunState.CANCELLED:
             raise TuttiError(ErrorCode.RUN_STATE, f"run {found.id[:12]} was cancelled")
+        if found.settings.get("engine"):
+            raise TuttiError(
+                ErrorCode.RUN_STATE, f"run {found.id[:12]} was played by {found.settings['engine']}, whose noise ended with it"
+            )
         if found.settings["transport"] == "devices":
             database.set_run_state(found.id, RunState.RUNNING)  # `tutti serve` takes it up
             return results.result(database, database.run(found.id))
@@ -147,13 +161,15 @@ def play(
     progress: Progress,
     faults: FaultHook,
     directory: Path,
+    engine: simulation.Engine | None = None,
 ) -> dict[str, Any]:
-    """Plays the rounds that are left of a registered run."""
+    """Plays the rounds that are left of a registered run, by our own workers unless an `engine` is given."""
     clock = SystemClock()
     began = clock.now_s()
     progress.started(committed=registered.next_leaf, note=projected(prepared, registered.id))
     held_out = HeldOut.of(prepared.model, loader)
-    rounds = loopback.rounds if registered.settings["transport"] == "grpc" else simulation.rounds
+    played = loopback.rounds if registered.settings["transport"] == "grpc" else simulation.rounds
+    rounds = played if engine is None else partial(simulation.rounds, engine=engine)
     for facts in rounds(database, keys, registered, prepared, loader, workers=workers, faults=faults, directory=directory):
         spent = _so_far(prepared, facts)
         database.add_facts(registered.id, int(facts["round"]), spent)
@@ -167,6 +183,20 @@ def play(
     result = results.result(database, finished, seconds=clock.now_s() - began)
     result["metrics"] |= held_out.measure(database.model(finished.id).parameters)
     return result
+
+
+def _elsewhere(spec: TaskSpec, data: str | Loader | None, engine: str, transport: str, **settings: Any) -> dict[str, Any]:
+    """The run of a task on another engine, which is imported when it is asked for."""
+    from tutti.engines import tff_run
+
+    if engine not in tff_run.ENGINES or transport != "inprocess":
+        raise TuttiError(
+            ErrorCode.MECHANISM_UNSUPPORTED,
+            f"engine {engine!r} over transport {transport!r}: engines are {OWN_ENGINE}, {', '.join(tff_run.ENGINES)}, "
+            f"and all but {OWN_ENGINE} run in process",
+        )
+    loader = open_loader(spec.data, model=spec.model.name) if data is None or isinstance(data, str) else data
+    return tff_run.run(spec, loader, engine=engine, **settings)
 
 
 def vocabulary(spec: TaskSpec, loader: Loader) -> Vocabulary | None:

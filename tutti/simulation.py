@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from client_sim.data.loader import Loader, example_counts
+from client_sim.executor import Executor
 from client_sim.journal import FleetJournal
 from client_sim.oracle import ParticipationOracle
 from client_sim.population import make_population
 from client_sim.records import ParticipationRecords
-from client_sim.simulator import FleetOptions, FleetSimulator, wake_interval
+from client_sim.simulator import FleetOptions, FleetSimulator, SecureAggregation, wake_interval
 from client_sim.timing import effort_of
 from client_sim.workers import open_executor
 from contract.clock import SystemClock
@@ -33,6 +35,14 @@ from tutti.secure_simulation import IdealSum, ProtocolSum, SecureExecutor
 from tutti.virtual_windows import VirtualWindows
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """Who computes the updates in place of our workers; `secure` sums those of a task with a roster."""
+
+    executor: Executor
+    secure: SecureAggregation | None
+
+
 def rounds(
     database: Store,
     keys: KeyDirectory,
@@ -43,8 +53,9 @@ def rounds(
     workers: int | None,
     faults: FaultHook,
     directory: Path,
+    engine: Engine | None = None,
 ) -> Iterator[Mapping[str, Any]]:
-    """Plays rounds until the run is over, giving the facts of each."""
+    """Plays rounds until the run is over, giving the facts of each; in our own workers unless an `engine` is given."""
     spec, devices = prepared.spec, directory / "devices.db"
     target = round(spec.cohort.report_goal * spec.cohort.over_selection)
     orchestrator = Orchestrator(
@@ -62,8 +73,8 @@ def rounds(
         stack.callback(records.close)
         journal = FleetJournal(devices, run=run.id)
         stack.callback(journal.close)
-        executor = open_executor(spec, loader, workers=workers, vocabulary=vocabulary_of(prepared))
-        stack.callback(executor.close)
+        computing = engine or _own_engine(prepared, run, loader, workers)
+        stack.callback(computing.executor.close)
         oracle = ParticipationOracle(
             num_devices=loader.num_devices,
             minimum_separation=spec.cohort.minimum_separation,
@@ -74,11 +85,11 @@ def rounds(
             population=make_population(loader.num_devices, simulation_seed(run)),
             records=records,
             num_examples=lambda indices: example_counts(loader, indices),
-            executor=executor,
+            executor=computing.executor,
             options=fleet_options(prepared, run, loader),
             oracle=oracle,
             journal=journal,
-            secure=secure_aggregation(prepared, run, executor),
+            secure=computing.secure,
         )
         for trace in simulator.rounds():
             facts = {
@@ -93,6 +104,11 @@ def rounds(
             database.add_facts(run.id, trace.position.round_index, facts)
             yield {**facts, **trace.facts, "claim": orchestrator.claim()}
         record_findings(database, run, oracle)
+
+
+def _own_engine(prepared: PreparedTask, run: Run, loader: Loader, workers: int | None) -> Engine:
+    executor = open_executor(prepared.spec, loader, workers=workers, vocabulary=vocabulary_of(prepared))
+    return Engine(executor=executor, secure=secure_aggregation(prepared, run, executor))
 
 
 def secure_aggregation(prepared: PreparedTask, run: Run, executor: SecureExecutor) -> IdealSum | ProtocolSum | None:

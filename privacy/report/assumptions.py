@@ -62,14 +62,22 @@ def _participation(record: RunRecord) -> Iterator[Assumption]:
 
 
 def _noise(record: RunRecord) -> Iterator[Assumption]:
-    seeded = "noise" in record.registered["seeded"]
+    seeded, engine = "noise" in record.registered["seeded"], record.registered["facts"].get("engine")
     if record.task["privacy"]["mechanism"] == "none":
         return
+    fresh = "no noise seed is registered, and every draw is used for one release"
+    if engine:
+        fresh = f"{engine} draws it from generators of its own"
     yield Assumption(
         name="fresh-noise", text="The noise comes from the operating system's generator and nobody can repeat it.",
-        status=VIOLATED if seeded else ENFORCED,
-        evidence="a seed that is known fixed it" if seeded else "no noise seed is registered, and every draw is used for one release",
+        status=VIOLATED if seeded else ASSUMED if engine else ENFORCED,
+        evidence="a seed that is known fixed it" if seeded else fresh,
     )  # fmt: skip
+    if engine:
+        yield Assumption(
+            name="noise-law", text="What is drawn has the stated law, and arithmetic on it is exact.", status=ASSUMED,
+            evidence=f"{engine} draws and adds in floating point; nothing in delta stands for that",
+        )  # fmt: skip
     parts = [part for part in parts_of(record.registered["planned"]) if "draws" in part]
     if parts:
         evidence = "; ".join(f"2^{part.get('distance_log2', 0)} a draw, {part['draws']} draws planned" for part in parts)
@@ -91,23 +99,28 @@ def _noise(record: RunRecord) -> Iterator[Assumption]:
 
 
 def _contribution(record: RunRecord) -> Iterator[Assumption]:
-    secure = bool(record.task.get("aggregation", {}).get("secure"))
+    secure, engine = bool(record.task.get("aggregation", {}).get("secure")), record.registered["facts"].get("engine")
+    kept = (
+        "kept by each device, whose update nobody sees"
+        if secure
+        else "every upload's integer norm is checked before it is added"
+    )
     yield Assumption(
         name="bounded-contribution", text="No contribution is longer than the stated bound, rounding included.",
-        status=ASSUMED if secure else ENFORCED,
-        evidence="kept by each device, whose update nobody sees" if secure else "every upload's integer norm is checked before it is added",
+        status=ASSUMED if secure or engine else ENFORCED,
+        evidence=f"kept by {engine}, in floating point" if engine else kept,
     )  # fmt: skip
     if secure:
         ideal = bool(record.task.get("aggregation", {}).get("ideal"))
         digest = canonical.digest([facts["transcript"] for facts in record.transcripts])[:16]
         evidence = f"{len(record.transcripts)} transcripts on the record, digest {digest}"
-        if ideal:
+        if ideal or engine:
             evidence = "an ideal sum stood in for the cryptography"
         elif not record.transcripts:
             evidence = "the protocol ran; no transcript of it is on the record"
         yield Assumption(
             name="secure-aggregation", text="The server learns the sum of a round and nothing else.",
-            status=ASSUMED if ideal or not record.transcripts else CHECKED,
+            status=ASSUMED if ideal or engine or not record.transcripts else CHECKED,
             evidence=evidence,
         )  # fmt: skip
 

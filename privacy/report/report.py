@@ -142,6 +142,8 @@ def first_lines(record: RunRecord, found: Sequence[Assumption], *, private: bool
         for facts in record.audits
         if not facts["passed"]
     ]
+    if engine := record.registered["facts"].get("engine"):
+        lines.append(f"Engine: {engine} trained, clipped, noised and added; cohorts, charges and this report are Tutti's.")
     uncovered = [
         f"{facts['parameter']}, chosen by looking at {facts['statistic']}" for facts in record.tuned if facts["event"] is None
     ]
