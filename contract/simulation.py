@@ -5,12 +5,18 @@ The gRPC service and this port step the same round machine; here one call carrie
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.messages import RetryWindow
+
+Transcripts: TypeAlias = Mapping[int, str]
+"""For each group of a secure round, the digest of what its parties signed and released, hex."""
+UNSIGNED: Transcripts = MappingProxyType({})
+"""Of a sum without a protocol."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +63,15 @@ class SealedContribution:
     """A sum that nobody has seen yet: `reveal` unmasks it, and is called once, after the round's charge is committed.
 
     It gives int64, shape (d,), or None if too few devices were left to unmask. `count` and `metrics` are as in `Contribution`; where a
-    group of the round may fall out of what is unmasked, `summed` says afterwards how many are in it.
+    group of the round may fall out of what is unmasked, `summed` says afterwards how many are in it. `transcripts` gives, afterwards too,
+    those of the groups that were unmasked.
     """
 
     reveal: Callable[[], NDArray[np.int64] | None] = field(repr=False)
     count: int
     metrics: Mapping[str, float]
     summed: Callable[[], int] | None = field(default=None, repr=False)
+    transcripts: Callable[[], Transcripts] = field(default=lambda: UNSIGNED, repr=False)
 
     def in_sum(self) -> int:
         """Contributions in the sum that `reveal` gave."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from contract import plan
 from contract.errors import ErrorCode, TuttiError
 from contract.messages import RetryWindow
-from contract.simulation import Contribution, RoundPosition, RoundWork, SealedContribution
+from contract.simulation import UNSIGNED, Contribution, RoundPosition, RoundWork, SealedContribution, Transcripts
 from privacy import poisson
 from server.faults import FaultHook, FaultPoint, no_faults
 from server.keys import KeyDirectory, NoiseKey
@@ -190,7 +190,8 @@ class Orchestrator:
     def finish(self, at_s: float) -> Mapping[str, Any]:
         """Charge, noise or unmasking, outcome, commit; the facts of the round."""
         if self.close_and_charge(at_s):
-            self.conclude(self._total if (held := self._sealed) is None else held.reveal(), count=held and held.in_sum())
+            total = self._total if (held := self._sealed) is None else held.reveal()
+            self.conclude(total, count=held and held.in_sum(), signed=held.transcripts() if held else UNSIGNED)
         return self.recorded()
 
     def close_and_charge(self, at_s: float) -> bool:
@@ -199,7 +200,7 @@ class Orchestrator:
             self._apply(DeadlinePassed(at_s))
         return isinstance(self._state, Aggregating) and self._charge(self._state)
 
-    def conclude(self, total: NDArray[np.int64] | None, *, count: int | None = None) -> None:
+    def conclude(self, total: NDArray[np.int64] | None, *, count: int | None = None, signed: Transcripts = UNSIGNED) -> None:
         """Releases a charged round: `total` is the revealed sum, None if it could not be unmasked; `count` if fewer are in it.
 
         Raises:
@@ -212,7 +213,7 @@ class Orchestrator:
         if total is None:
             self._apply(Failed(AbandonReason.UNMASKING_FAILED))
         else:
-            self._release(state, total)
+            self._release(state, total, signed)
 
     def claim(self) -> Mapping[str, Any]:
         """The cumulative event of all that was charged so far, as it stands in entries."""
@@ -328,7 +329,7 @@ class Orchestrator:
         self._faults(FaultPoint.AFTER_CHARGE, facts.index)
         return True
 
-    def _release(self, state: Aggregating, total: NDArray[np.int64]) -> None:
+    def _release(self, state: Aggregating, total: NDArray[np.int64], signed: Transcripts) -> None:
         index, leaf = state.facts.index, state.facts.leaf
         if self._keys is not None and self._mechanism.redrawable:
             self._keys.mark_release(self._run.id, leaf, sum_seal(self._key.secret, total, leaf))
@@ -336,7 +337,7 @@ class Orchestrator:
         self._faults(FaultPoint.AFTER_NOISE, index)
         seed = plan.rotation_seed(plan.decode(self.plan_bytes()))
         summed, federated = self._mechanism.decode(noised, count=self._count, seed=seed)
-        following = outcome.apply_update(
+        step = outcome.apply_update(
             summed=summed,
             denominator=self._mechanism.denominator(self._count),
             parameters=self._model.parameters,
@@ -344,11 +345,11 @@ class Orchestrator:
             state=self._model.optimizer,
         )
         means = {name: value / self._count for name, value in self._metrics.items()}
-        self._metrics = {**means, **federated, "update_norm": following.update_norm}
+        self._metrics = {**means, **federated, "update_norm": step.update_norm}
         self._faults(FaultPoint.BEFORE_COMMIT, index)
         history, mechanism = (*self._history, self._told()), self._mechanism.after(noised, count=self._count, seed=seed)
         tuned = {name: one for name, one in mechanism.tuned.items() if one != self._mechanism.tuned[name]}
-        self._model = self._recorder.commit(state.facts, following, history=history, facts=self._metrics, tuned=tuned)
+        self._model = self._recorder.commit(state.facts, step, history=history, facts=self._metrics, tuned=tuned, signed=signed)
         self._mechanism = mechanism
         self._apply(Committed())
         self._faults(FaultPoint.AFTER_COMMIT, index)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from contract import canonical
 from contract.errors import ErrorCode, TuttiError
+from contract.simulation import UNSIGNED, Transcripts
 from contract.task import TaskSpec
 from privacy import events
 from privacy.ledger import entries, forms
@@ -78,8 +79,11 @@ class RoundRecorder:
         history: Sequence[int],
         facts: Mapping[str, Any],
         tuned: Mapping[str, Tuned] = NOTHING_TUNED,
+        signed: Transcripts = UNSIGNED,
     ) -> StoredModel:
-        """Entries, model and position in one transaction; `history` ends with the contributions that are in this round's sum."""
+        """Entries, model and position in one transaction; `history` ends with the contributions that are in this round's sum,
+        `signed` are the digests of the secure aggregation that gave it.
+        """
         digest = parameters_digest(blobs.pack_parameters(following.parameters))
         model = StoredModel(
             run=self._run.id,
@@ -102,7 +106,10 @@ class RoundRecorder:
             run=self._run.id,
             round_index=round_facts.index,
             entry=entry,
-            tuned=[self._tuned_entry(round_facts.index, name, one) for name, one in sorted(tuned.items())],
+            beside=[
+                *(self._tuned_entry(round_facts.index, name, one) for name, one in sorted(tuned.items())),
+                *(self._transcript_entry(round_facts.index, group, head) for group, head in sorted(signed.items())),
+            ],
             model=model,
             reported=history[-1],
             facts=facts,
@@ -120,6 +127,16 @@ class RoundRecorder:
             event=None,
             reason="follows released sums, for the next round",
             covered_by=round_index,
+        )
+
+    def _transcript_entry(self, round_index: int, group: int, head: str) -> bytes:
+        return entries.secagg_transcript(
+            population=self._run.spec.population,
+            run=self._run.id,
+            round_index=round_index,
+            group=group,
+            transcript=head,
+            facts={},
         )
 
     def abandon(self, facts: RoundFacts, *, reason: AbandonReason, leaf_used: bool) -> None:

@@ -27,6 +27,8 @@ STEPS = {
 }
 _AT_THE_GOAL = (SecureStep.ADVERTISE_KEYS, SecureStep.UNMASKING)
 """Late in these, a device missed a place that others took: the roster is full, or enough shares are there."""
+POLL_SHARE = 0.15
+"""Of the time that a phase has lasted: who waits for a short phase asks soon, who waits for a long one seldom."""
 _OVERHEAD_BYTES = 128
 """Of a serialised masked input over its words."""
 
@@ -57,7 +59,7 @@ class SecureGroup:
         self._sent: dict[tuple[SessionId, SecureStep], bytes] = {}
         self._answers: dict[SecureStep, Mapping[int, ServerMessage]] = {}
         self._clock: PhaseClock | None = None
-        self._opened_s, self._deadline_s = now_s, now_s + windows.first_s
+        self._opened_s, self._deadline_s, self._taken = now_s, now_s + windows.first_s, 0
         self.waited_s: dict[str, float] = {}
         """How long each closed phase took."""
 
@@ -85,6 +87,16 @@ class SecureGroup:
     def opened_s(self) -> float:
         """When the open phase began."""
         return self._opened_s
+
+    @property
+    def revealing(self) -> bool:
+        """Whether nothing but shares is still to come."""
+        return self.ended or self.phase in (Phase.AWAITING_CHARGE, Phase.UNMASKING)
+
+    def poll_s(self, now_s: float) -> float:
+        """When who waits should ask again: half of the time that is left at the rate of the answers so far, a part of that passed."""
+        passed_s, missing = now_s - self._opened_s, self._server.waiting_for
+        return min(POLL_SHARE * passed_s, 0.5 * passed_s * missing / max(1, self._taken))
 
     @property
     def deadline_s(self) -> float:
@@ -192,10 +204,17 @@ class SecureGroup:
             return None
         return np.concatenate([result.sums[vector.name] for vector in self._context.parameters.vectors])
 
+    @property
+    def transcript(self) -> str | None:
+        """The digest of what the group's parties signed and released, hex; None before the survivors were announced."""
+        found = self._server.transcript()
+        return None if found is None else found.head.hex()
+
     def _handle(self, session: SessionId, message: DeviceMessage, now_s: float) -> Fault | None:
         refusal = self._server.handle(self._slots.setdefault(session, len(self._slots)), message)
         if refusal is not None:
             return Fault(AbortReason.FOREIGN_MESSAGE, ends=True, refusal=refusal.value)
+        self._taken += 1
         if self._clock is not None:
             self._clock.answered(now_s)
         return None
@@ -206,7 +225,7 @@ class SecureGroup:
 
     def _opened(self, step: SecureStep, messages: Mapping[int, ServerMessage], now_s: float) -> None:
         self._answers[step] = messages  # written when asked for: a thousand rosters share their lists, their bytes would not
-        self._opened_s, phase = now_s, self.phase
+        self._opened_s, self._taken, phase = now_s, 0, self.phase
         parameters, membership = self._context.parameters, self._server.membership
         if phase not in PHASES or membership is None:
             return

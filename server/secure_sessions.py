@@ -18,7 +18,10 @@ from contract.ids import AggregationId, RunId, SessionId, aggregation_id
 from contract.messages import (
     AbortReason,
     Accepted,
+    Rejected,
+    RejectReason,
     Reply,
+    RetryWindow,
     SecureAnswer,
     SecureRequest,
     SecureStep,
@@ -38,11 +41,11 @@ from server.secure_windows import PhaseWindows
 from server.session_pace import ROUND_GUESS_S
 from server.sessions import Place, Session, SessionTable
 
-POLL_S = 0.2
-"""How soon, at most, a device that waits for a phase asks again; longer in large rounds."""
-SOONEST_POLL_S = 0.02
-POLL_SHARE = 0.15
-"""Of the time that a phase has lasted: who waits for a short phase asks soon, who waits for a long one seldom."""
+SOONEST_POLL_S, LATEST_POLL_S = 0.02, 1.0
+SOONEST_POLL_A_DEVICE_S = 0.0007
+"""Many that wait ask less often: together at most some 1400 times a second."""
+SOON_S = 0.05
+"""When a device should come back at the soonest that checks in while shares are on their way: the round is nearly over."""
 
 
 class SecureSessionTable(SessionTable):
@@ -131,8 +134,16 @@ class SecureSessionTable(SessionTable):
         return self._aborted(found, now_s) if isinstance(found, AbortReason) else SecureAnswer(wire.write_server_message(found))
 
     def _poll_s(self, group: SecureGroup, now_s: float) -> float:
-        soon = min(POLL_S, max(SOONEST_POLL_S, POLL_SHARE * (now_s - group.opened_s)))
-        return max(soon, 0.002 * len(self._sessions))
+        soonest = max(SOONEST_POLL_S, SOONEST_POLL_A_DEVICE_S * len(self._sessions))
+        return max(soonest, min(LATEST_POLL_S, group.poll_s(now_s)))
+
+    def _rejected(self, reason: RejectReason, now_s: float) -> Rejected:
+        found = super()._rejected(reason, now_s)
+        if reason is not RejectReason.NOT_SELECTING or not all(group.revealing for group in self._groups):
+            return found
+        passed_s = max((now_s - group.opened_s for group in self._groups), default=np.inf)
+        soon_s = min(found.retry.minimum_s, max(SOON_S, passed_s))
+        return Rejected(reason, RetryWindow(soon_s, min(found.retry.maximum_s, 2 * soon_s)))
 
     def _advance(self, now_s: float) -> None:
         """Moves every group as far as it goes; asks for shares once no group has anything else left to do."""
@@ -242,7 +253,9 @@ class SecureSessionTable(SessionTable):
         sums = [total for group in self._groups if (total := group.sums()) is not None]
         if sums:
             summed = sum(group.summed for group in self._groups if isinstance(group.result, Result))
-            self._rounds.conclude(added_up(sums), count=summed)
+            heads = {index: group.transcript for index, group in enumerate(self._groups) if isinstance(group.result, Result)}
+            kept = {index: head for index, head in heads.items() if head is not None}
+            self._rounds.conclude(added_up(sums), count=summed, signed=kept)
         elif self._rounds.charged:
             self._rounds.conclude(None)
         else:

@@ -155,7 +155,9 @@ class ProtocolSum:
         for device in summed:
             for name, value in cohort.metrics.get(device, {}).items():
                 sums[name] = sums.get(name, 0.0) + value
-        return SealedContribution(reveal=round_.reveal, count=len(summed), metrics=sums, summed=round_.summed)
+        return SealedContribution(
+            reveal=round_.reveal, count=len(summed), metrics=sums, summed=round_.summed, transcripts=round_.transcripts
+        )
 
 
 class _Round:
@@ -190,6 +192,11 @@ class _Round:
     def summed(self) -> int:
         """Devices in what was revealed."""
         return sum(len(result.survivors) for server in self.servers if isinstance(result := server.result(), Result))
+
+    def transcripts(self) -> dict[int, str]:
+        """The digests of the transcripts of what was revealed."""
+        found = ((group, server) for group, server in enumerate(self.servers) if isinstance(server.result(), Result))
+        return {group: whole.head.hex() for group, server in found if (whole := server.transcript()) is not None}
 
     def _step(self, replies: Replies) -> dict[int, ServerMessage]:
         """Hands the devices' answers to their servers and ends the phase of each; what the devices that are left are told."""

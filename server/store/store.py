@@ -157,14 +157,14 @@ class Store:
         reported: int,
         facts: Mapping[str, Any],
         final: bool,
-        tuned: Sequence[bytes] = (),
+        beside: Sequence[bytes] = (),
     ) -> int:
         """Entry, model and the run's position in one transaction; returns the entry's index.
 
-        `tuned` are the entries of parameters that follow the round's release.
+        `beside` are entries that come with it: of parameters that follow the round's release, of its secure aggregation.
         """
         with self._transactions.begin() as session:
-            index = self.ledger.append_in(session, [entry, *tuned])[0]
+            index = self.ledger.append_in(session, [entry, *beside])[0]
             row = session.get_one(RoundRow, (run, round_index))
             row.state, row.reported, row.outcome_entry, row.model_digest = "committed", reported, index, model.digest
             row.facts = json.dumps(dict(facts))

@@ -132,6 +132,10 @@ def test_the_charge_is_at_the_floor_and_the_outcome_at_what_happened(tmp_path: P
     result = tutti.run(TASK, store=str(tmp_path), workers=0, seed=3)
     with stores.opened(str(tmp_path)) as (database, _):
         bodies = [json.loads(entry.body) for entry in database.entries()]
+    signed = [body for body in bodies if body["kind"] == "secagg-transcript"]
+    committed = [body["round"] for body in bodies if body.get("result") == "committed"]
+    assert [body["round"] for body in signed] == committed
+    assert len({body["transcript"] for body in signed}) == len(committed)
     charged = next(body for body in bodies if body["kind"] == "round-charged")
     outcome = next(body for body in bodies if body.get("result") == "committed")
     assert charged["floor"] == 16
