@@ -55,7 +55,7 @@ def price(events: Event | Sequence[Event], delta: float, *, pld: bool = False) -
       unit and relation; the distance of the samplers from their laws is in delta.
 
     Source: composition of zCDP and RDP, arXiv:1605.02065v1, Lemma 1.7, and arXiv:1702.07476v3, Proposition 1; of Gaussian DP
-    with adaptively chosen queries, arXiv:2210.17520v2, Theorem 1.
+    with adaptively chosen queries, arXiv:2210.17520v2 (Smith, Thakurta), main theorem.
 
     >>> from privacy.events import TreeEvent
     >>> event = TreeEvent(noise_multiplier=7.0, leaves=2000, minimum_separation=313, max_participations=6)

@@ -61,7 +61,7 @@ def update(state: QuantileState, *, noised_sum: float, devices: float) -> Quanti
       noised_sum: sum of the bits in halves, with its noise.
       devices: the fixed denominator n.
 
-    Source: arXiv:1905.03871v5 (Andrew, Thakkar, McMahan, Ramaswamy), section 2.1 and Algorithm 1.
+    Source: arXiv:1905.03871v5 (Andrew, Thakkar, McMahan, Ramaswamy), section 2 and Algorithm 1.
     """
     below = noised_sum / (2 * devices) + 0.5
     exponent = -state.learning_rate * (below - state.target_quantile)

@@ -16,6 +16,7 @@ from privacy.events import (
     BltEvent,
     DistributedEvent,
     GaussianEvent,
+    Law,
     SelectionEvent,
     SimpleEvent,
     TreeEvent,
@@ -80,7 +81,9 @@ def curve(event: SimpleEvent) -> Curve:
                 real_orders=True,
             )
         case TreeEvent() | GaussianEvent() | BandedEvent() | BltEvent():
-            return _line(_rho(event), math.ldexp(float(event.draws), event.distance_log2), gaussian=True)
+            # The exact conversion is for a Gaussian law. Floating point has some other law, of which the curve is only an approximation.
+            gaussian = event.law is not Law.FLOATING_POINT
+            return _line(_rho(event), math.ldexp(float(event.draws), event.distance_log2), gaussian=gaussian)
         case _:
             assert_never(event)
 

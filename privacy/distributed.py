@@ -135,7 +135,7 @@ class DistributedPlan:
           The squared norm before noise is at most `squared_norm`, whatever the arguments. The noise has the law of the mechanism
           with deviation `local_sigma` up to the sampler's distance, which `event` carries.
 
-        Source: arXiv:2102.06387v4, Algorithm 1; arXiv:2110.04995v3, Algorithm 1.
+        Source: the client's procedure of arXiv:2102.06387v4 and of arXiv:2110.04995v3.
         """
         if vector.shape != (self.dimension,):
             raise ValueError(f"vector must have shape ({self.dimension},), not {vector.shape}")

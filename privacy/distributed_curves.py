@@ -25,7 +25,7 @@ _NEGLIGIBLE = 1e-6
 def tau(contributors: int, local_sigma: float) -> float:
     """How far the sum of n discrete Gaussians is from a discrete Gaussian: |ln of the ratio of masses| at every point, at most.
 
-    Source: arXiv:2102.06387v4, Theorem 1 (10 sum_(k=1)^(n-1) exp(-2 pi^2 sigma_loc^2 k / (k + 1))).
+    Source: arXiv:2102.06387v4, main theorem (10 sum_(k=1)^(n-1) exp(-2 pi^2 sigma_loc^2 k / (k + 1))).
 
     >>> [float(f"{tau(100, sigma):.5g}") for sigma in (0.3, 0.5, 0.7, 1.0)]
     [182.2, 9.7012, 0.19141, 0.00054779]
@@ -41,7 +41,7 @@ def discrete_gaussian(alpha: float, *, squared_norm: int, dimension: int, local_
       alpha: order above 1.
       squared_norm: D2^2.
 
-    Source: arXiv:2102.06387v4, Theorem 1 and the Renyi bounds for sums of discrete Gaussians behind it; D1 <= min(sqrt(d) D2, D2^2).
+    Source: arXiv:2102.06387v4, main theorem and the Renyi bounds for sums of discrete Gaussians behind it; D1 <= min(sqrt(d) D2, D2^2).
 
     >>> round(discrete_gaussian(2.0, squared_norm=10**8, dimension=1, local_sigma=1e3, contributors=100), 6)
     1.0

@@ -51,7 +51,7 @@ def plan(
     Raises:
       ValueError: for a value that names itself, or lanes too narrow for any scale.
 
-    Source: arXiv:2102.06387v4, section 5 (scale); k^2 n / 4 is the room that rounding takes.
+    Source: arXiv:2102.06387v4 (the scale of its experiments); k^2 n / 4 is the room that rounding takes.
 
     >>> chosen = plan(mechanism="ddg", dimension=1 << 20, clip_norm=1.0, noise_multiplier=1.0, devices=100, bits=12, beta=0.0,
     ...               largest_block=1 << 30)

@@ -47,7 +47,7 @@ class Law(Enum):
     ROUNDED_GAUSSIAN = "rounded-gaussian"
     """Gaussian noise rounded to the integers that it is added to: post-processing of the real-valued mechanism."""
     FLOATING_POINT = "floating-point"
-    """Gaussian noise computed and added in floating point; its guarantee is an approximation."""
+    """Gaussian noise computed and added in floating point; its guarantee is an approximation, and never has the exact conversion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ x_t + w_t = floor((2^F x_t - r_t + Z_t + 2^(F-1)) / 2^F) is post-processing of t
 q_t = 2^F x_t - r_t(released - x). For a neighbour x + Delta, q_t changes by 2^F (C Delta)_t exactly where r is linear with whole
 coefficients (banded), and within `numerical_error` a coordinate where decays are applied with rounding (BLT). The changes over all
 rounds therefore have a norm of at most ||C Delta|| plus that error times sqrt(d T), and adaptively chosen Gaussian mechanisms compose
-by adding squares (arXiv:2210.17520v2, Theorem 1). No floating point takes part.
+by adding squares (arXiv:2210.17520v2, main theorem). No floating point takes part.
 """
 
 import numpy as np

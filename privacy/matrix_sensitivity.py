@@ -19,7 +19,7 @@ def banded(event: BandedEvent) -> float:
     Raises:
       ValueError: if the bands exceed the separation plus one: two columns of one unit would then overlap.
 
-    Source: arXiv:2306.08153v2 (Choquette-Choo et al.), Theorem 2: columns at least b apart are orthogonal where bands <= b.
+    Source: arXiv:2306.08153v2 (Choquette-Choo et al.), on banded strategies: columns at least b apart are orthogonal where bands <= b.
 
     >>> event = BandedEvent(noise_multiplier=1.411, leaves=2000, bands=400, column_norm_squared=0.2, minimum_separation=484,
     ...                     max_participations=3)

@@ -81,7 +81,7 @@ class TreeNoise:
       comes out of the floor and e = S + n with n = floor((a x + (2^16 - a)(n_l + n_r) + 2^15) / 2^16), which is what is computed
       here. So adding n to S is the same as computing e from the y's.
 
-    Source: arXiv:2103.00039v3, Algorithm B.1 and section 3.1; Honaker 2015, "Efficient use of differentially private binary trees",
+    Source: arXiv:2103.00039v3 (Kairouz et al.), tree aggregation; Honaker 2015, "Efficient use of differentially private binary trees",
     estimation from below.
     """
 

@@ -2,7 +2,7 @@
 
 A coordinate of the sum is signal + rounding + noise. The signal is a rotated coordinate of a vector of norm at most S in a block of B,
 sub-Gaussian with proxy S^2 / B over the public signs, which are drawn after the updates. Rounding moves it by less than 1 a device.
-The noise is a sum of discrete Gaussians (sub-Gaussian with their sigma^2, arXiv:2004.00010v5, section 3) or a Skellam variable
+The noise is a sum of discrete Gaussians (sub-Gaussian with their sigma^2, arXiv:2004.00010v5) or a Skellam variable
 (moment generating function exp(mu (cosh t - 1))). No independence between coordinates is used.
 """
 

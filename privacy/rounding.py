@@ -30,7 +30,7 @@ def squared_norm_bound(*, scaled_norm: float, dimension: int, beta: float = DEFA
       floor of min{(c s + sqrt d)^2 ; (c s)^2 + d/4 + sqrt(2 ln(1/beta)) (c s + sqrt(d)/2)}. Squared norms of integer vectors
       are integers, so that the floor loses nothing.
 
-    Source: arXiv:2102.06387v4 (Kairouz, Liu, Steinke), Theorem 1, the definition of Delta_2^2.
+    Source: arXiv:2102.06387v4 (Kairouz, Liu, Steinke), main theorem, the definition of Delta_2^2.
 
     >>> squared_norm_bound(scaled_norm=4.0, dimension=4), squared_norm_bound(scaled_norm=4.0, dimension=4, beta=0.0)
     (22, 36)
@@ -95,7 +95,7 @@ def round_within(scaled: NDArray[np.float64] | NDArray[np.float32], bound: int, 
     Guarantee:
       The squared norm of what is returned never exceeds `bound`.
 
-    Source: arXiv:2102.06387v4, Algorithm 1 (conditional randomized rounding).
+    Source: arXiv:2102.06387v4, the client's procedure (conditional randomized rounding).
     """
     out = np.empty(scaled.shape, np.int32)
     for _ in range(_MOST_ATTEMPTS):

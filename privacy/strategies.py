@@ -85,7 +85,7 @@ Strategy = Banded | BufferedToeplitz
 def square_root_banded(*, bands: int, fraction_bits: int = 24) -> Banded:
     """The first `bands` coefficients of the square root of the prefix-sum matrix, c_j = c_(j-1) (2j - 1) / (2j).
 
-    Source: arXiv:2405.15913v2 (McKenna), section 4 (banded Toeplitz strategies); coefficients of arXiv:2202.11205v3 (Fichtenberger,
+    Source: arXiv:2405.15913v2 (McKenna; banded Toeplitz strategies); coefficients of arXiv:2202.11205v3 (Fichtenberger,
     Henzinger, Upadhyay), Equation 1.
     """
     if bands < 1:

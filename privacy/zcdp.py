@@ -25,7 +25,7 @@ def epsilon_generic(rho: float, delta: float) -> float:
       A rho-zCDP mechanism is (epsilon, delta)-DP. Any order gives a valid bound, so the minimiser's tolerance costs tightness
       only.
 
-    Source: arXiv:2004.00010v5 (Canonne, Kamath, Steinke), Corollary 13, whose Renyi curve is alpha rho.
+    Source: arXiv:2004.00010v4 (Canonne, Kamath, Steinke), Proposition 12, for the Renyi curve alpha rho.
 
     >>> round(epsilon_generic(0.806122, 1e-10), 4)
     8.8985
@@ -44,7 +44,7 @@ def epsilon_generic(rho: float, delta: float) -> float:
 def rdp_bound(divergence: float, alpha: float, delta: float) -> float:
     """Epsilon at `delta` from a Renyi divergence of order `alpha` (may be negative: read that as 0).
 
-    Source: arXiv:2004.00010v5, Proposition 12.
+    Source: arXiv:2004.00010v4, Proposition 12.
 
     >>> round(rdp_bound(2.0, 4.0, 1e-5), 4)
     5.0879

@@ -116,7 +116,7 @@ def skellam(deviation: float) -> Sampler:
     Raises:
       ValueError: for a deviation above 2^15.
 
-    Source: arXiv:2110.04995v3 (Agarwal, Kairouz, Liu), section 2.
+    Source: arXiv:2110.04995v3 (Agarwal, Kairouz, Liu), definition of the Skellam law.
 
     >>> skellam(10.0).draw(Keystream(bytes(32), "doc", 0), 3).dtype
     dtype('int32')

@@ -27,6 +27,7 @@ from privacy.events import (
     Adjacency,
     DistributedEvent,
     GaussianEvent,
+    Law,
     SelectionEvent,
     TreeEvent,
     UnboundedEvent,
@@ -149,6 +150,20 @@ def test_groups_multiply_rho_by_the_square():
     assert (
         group.price(wide, 1e-6, size=2).epsilon == accounting.price(small_sum(squared_norm=400, local_sigma=5.0), 1e-6).epsilon
     )
+
+
+@pytest.mark.parametrize("kind", [TreeEvent, GaussianEvent])
+def test_floating_point_noise_never_has_the_exact_conversion(kind: type):
+    length = {"leaves": 4} if kind is TreeEvent else {"releases": 4}
+    floating, rounded = (kind(noise_multiplier=3.0, law=law, **length) for law in (Law.FLOATING_POINT, Law.ROUNDED_GAUSSIAN))
+    mixed = accounting.price([floating, rounded], 1e-6)
+    found = accounting.price(floating, 1e-6)
+    assert found.epsilons["exact"] is None
+    assert found.conversion == "generic"
+    assert mixed.epsilons["exact"] is None
+    assert accounting.price(rounded, 1e-6).epsilon < found.epsilon
+    wrapped = adaptive_clip.combined(floating, vector_multiplier=3.0, bit_noises=[5.0])
+    assert accounting.price(wrapped, 1e-6).epsilons["exact"] is None
 
 
 def test_adaptive_clipping_splits_the_noise_and_costs_the_same():

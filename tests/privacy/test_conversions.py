@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from privacy import zcdp
+from privacy.report.tiers import tier
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,16 @@ def test_published_epsilons(rho: float, delta: float, generic: str, exact: str):
 def test_loose_bound_of_2016_and_the_banded_case():
     assert f"{zcdp.epsilon_loose(0.81, 1e-10):.3f}" == "9.447"
     assert f"{zcdp.epsilon_exact(0.15068403, 1e-10):.4f}" == "3.4240"
+
+
+@pytest.mark.parametrize(
+    ("rho", "epsilon", "name"), [(0.014355, "0.994", "strong"), (1.8603, "13.69", "weak")], ids=["strongest", "weakest"]
+)
+def test_range_of_the_published_fleet_is_that_of_the_exact_conversion(rho: float, epsilon: str, name: str):
+    """30+ models between epsilon 0.994 and 13.69 at 1e-10. Their rho is inferred; a round 1.86 gives the printed 13.69."""
+    assert f"{zcdp.epsilon_exact(rho, 1e-10):.{len(epsilon.split('.')[1])}f}" == epsilon
+    assert tier(float(epsilon)).startswith(name)
+    assert f"{zcdp.epsilon_exact(1.86, 1e-10):.2f}" == "13.69"
 
 
 @pytest.mark.parametrize(

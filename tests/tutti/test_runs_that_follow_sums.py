@@ -137,6 +137,19 @@ def test_the_noise_on_the_bits_is_what_was_charged() -> None:
     assert mechanism.tracking.bit_noises == (12 / 20, 12 / 20)
 
 
+@pytest.mark.parametrize("mechanism", ["gaussian", "tree"])
+def test_a_leaf_that_was_used_up_gives_its_noise_to_correlated_mechanisms_alone(mechanism: str) -> None:
+    privacy = {"mechanism": mechanism, "clip_norm": 0.5, "noise_multiplier": 0.5, "delta": 1e-5, "honaker": False}
+    made = tasks.prepare(task.parse_mapping({**TASK, "privacy": privacy})).mechanism
+    one_by_one, skipping, fresh = (made.noise(bytes(32), released=first) for first in (0, 0, 1))
+    first, second = one_by_one.through(0), one_by_one.through(1)
+    after_a_gap = skipping.through(1)
+    expected = first + second if mechanism == "tree" else second
+    assert (after_a_gap == expected).all()
+    if mechanism == "gaussian":
+        assert (fresh.through(1) == second).all()
+
+
 def test_a_vector_with_a_larger_bit_is_not_taken() -> None:
     mechanism = tasks.prepare(task.parse_mapping(TASK)).mechanism
     assert isinstance(mechanism, CentralMechanism)
