@@ -2,7 +2,8 @@
 
 Setting. n places in an order that nobody chose, k/2 neighbours on either side, t shares for a secret. Corrupt devices, fixed
 before the order is, give the server everything and sign anything; c(u) of u's neighbours are corrupt. The server may show
-each honest device another roster, other sharers A1 and other survivors A2, and calls dropped whom it likes.
+each honest device another roster, other sharers A1 and other survivors A2, and calls dropped whom it likes. It may list
+identities that nobody certified, but not near an honest device that goes on, nor as witnesses: both look at certificates.
 Some events are rare (below). Without them:
 
 1. *No device loses both secrets.* An honest neighbour releases one of the two, so the server has k + c(u) shares at most and

@@ -31,6 +31,8 @@ class SharingKeys:
             return Refusal.MALFORMED
         if self._on_ring and not self._is_signed(slot, message):
             return Refusal.BAD_SIGNATURE
+        if message.signature and not self._on_ring:
+            return Refusal.MALFORMED
         self.dealt[slot] = message
         return None
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from contract.entropy import system_entropy
-from secagg import Abort, AbortReason, Phase, Refusal, Result, keys
+from secagg import Abort, AbortReason, Phase, Refusal, Result, Vector, choose, keys
 from secagg.hashing import encode
 from secagg.messages import MaskedInput, ReleasedShare, ShareKeys, ShareKind, Unmasking
 from secagg.statements import release, share_commitment
-from secagg.testing import run_round
+from secagg.testing import context_of, run_round
 
 BAD = 104
 
@@ -56,12 +56,24 @@ def first_share(message: ShareKeys, **changes) -> ShareKeys:
         lambda m: first_share(m, ciphertext=bytes(79)),
         lambda m: first_share(m, self_mask_commitment=b""),
         lambda m: replace(m, seed_commitment=b""),
+        lambda m: replace(m, signature=bytes(1 << 16)),  # only a ring's dealers sign
     ],
 )
 def test_shares_of_wrong_form_leave_their_dealer_out(change, context, draw_inputs, total):
     inputs = draw_inputs(context.parameters)
     outcome = run_with(context, inputs, change, ShareKeys)
     assert outcome.refusals == {Refusal.MALFORMED: 1}
+    honest = [device for device in inputs if device != BAD]
+    assert {name: values.tolist() for name, values in outcome.result.sums.items()} == total(inputs, honest)
+
+
+@pytest.mark.parametrize("signature", [b"", bytes(64), b"x"])
+def test_dealer_on_a_ring_that_does_not_sign_the_roster_is_left_out(signature, draw_inputs, total):
+    update = Vector(name="u", length=2, lane_bits=20, largest=9)
+    asked = choose(roster_size=70, vectors=(update,), corrupt_fraction=0.0, drop_fraction=0.05)
+    inputs = draw_inputs(asked)
+    outcome = run_with(context_of(asked), inputs, lambda m: replace(m, signature=signature), ShareKeys)
+    assert outcome.refusals == {Refusal.BAD_SIGNATURE: 1}
     honest = [device for device in inputs if device != BAD]
     assert {name: values.tolist() for name, values in outcome.result.sums.items()} == total(inputs, honest)
 
