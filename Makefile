@@ -79,12 +79,13 @@ test-tff: sync $(UV) ## the TensorFlow Federated engine and the cross-checks aga
 
 # Measuring it ----------------------------------------------------------------------------------------------------------------
 
-# The short ones; the others in benchmarks/ take a data file or an hour, and say so with --help.
-BENCHMARKS := train_rounds privacy_samplers privacy_encode secagg_rounds grpc_upload
-
 .PHONY: bench
-bench: sync ## cost of training, sampling, encoding, masking and upload on this machine; figures land in benchmarks/results
-	@for name in $(BENCHMARKS); do echo "== $$name"; $(PYTHON) benchmarks/$$name.py; done
+bench: sync ## the short benchmarks, about ten minutes: one table, plots and benchmarks/results/latest.json
+	$(PYTHON) benchmarks/bench.py $(ARGS)
+
+.PHONY: bench-peers
+bench-peers: sync ## the same rounds on pfl-research, Flower and TFF, in turns with ours; builds their environments first
+	$(PYTHON) benchmarks/peers/compare.py $(ARGS)
 
 # Generated files -------------------------------------------------------------------------------------------------------------
 

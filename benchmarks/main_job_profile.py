@@ -127,10 +127,10 @@ def profile(
     }
 
 
-def job_of(data: str | None, work: str | None) -> tuple[task.TaskSpec, Loader]:
+def job_of(data: str | None, work: str | None, cohort: int | None) -> tuple[task.TaskSpec, Loader]:
     """The published task, on chat if there is a file; or one of the compared works."""
     if work is not None:
-        return round_work.spec(work, 1), round_work.RoundWork(work)
+        return round_work.spec(work, 1, cohort=cohort), round_work.RoundWork(work)
     spec = task.read(Path(__file__).parents[1] / "deploy" / "tasks" / "next_word.yaml")
     if data is not None:
         spec = task.replace(
@@ -147,12 +147,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default=None)
     parser.add_argument("--work", choices=sorted(round_work.COHORTS), default=None)
+    parser.add_argument("--cohort", type=int, default=None, help="devices a round, of --work")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--warmup", type=int, default=5)
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--inside-rounds", type=int, default=5)
     arguments = parser.parse_args()
-    job, found = job_of(arguments.data, arguments.work), stages.Stages()
+    job, found = job_of(arguments.data, arguments.work, arguments.cohort), stages.Stages()
     for owner, method, name in STAGES:
         found.wrap(owner, method, name)
     report = {"machine": machine(), "load": round(os.getloadavg()[0], 2)}

@@ -1,0 +1,141 @@
+"""`make bench`: the short benchmarks, one after another, into one table, `results/latest.json` and plots. About ten minutes.
+
+    python benchmarks/bench.py [--only rounds encode ...]
+
+Each part is a process of its own, so that what one leaves in memory does not weigh on the next.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+import growth
+import results_file
+from machine import machine
+
+HERE = Path(__file__).parent
+Rows = list[dict[str, Any]]
+
+
+def run(script: str, *arguments: str) -> Any:
+    """What a benchmark prints first as JSON."""
+    command = [sys.executable, str(HERE / script), *arguments]
+    paths = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    print("running", script, *arguments, file=sys.stderr, flush=True)
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | {"PYTHONPATH": paths})
+    return json.JSONDecoder().raw_decode(printed.stdout.lstrip())[0]
+
+
+def row(work: str, ours: float, unit: str, against: str, theirs: float) -> dict[str, Any]:
+    return results_file.row(work, ours, unit, against, theirs, machine=machine())
+
+
+def rounds() -> Rows:
+    """The compared rounds in the product's main job, and by the trainer alone, against the matrix peak."""
+    product, alone = run("product_rounds.py"), run("train_rounds.py", "--rounds", "6", "--processes", "2")
+    (HERE / "results" / "rounds.json").write_text(json.dumps({"product": product, "trainer": alone}, indent=1) + "\n")
+    return [*product, *({**found, "work": f"{found['work']}, trainer alone", "machine": machine()} for found in alone)]
+
+
+def profile() -> Rows:
+    """Where the main job's time goes, on synthetic text; the whole of it is in results/main_job_profile.json."""
+    found = run("main_job_profile.py", "--work", "nwp", "--cohort", "100", "--rounds", "12", "--inside-rounds", "3")
+    (HERE / "results" / "main_job_profile.json").write_text(json.dumps(found, indent=1) + "\n")
+    share = found["orchestration_store_ledger"]
+    return [
+        row("main job: orchestration, store, ledger", share["share_of_cpu"], "of CPU", "limit", 0.05),
+        row("main job: orchestration, store, ledger", share["share_of_wall"], "of wall", "limit of wall", 0.05),
+    ]
+
+
+def encode() -> Rows:
+    """A device's encoding against the same steps in plain floating point."""
+    found = run("privacy_encode.py")
+    theirs = found["plain_float_ms"]
+    return [
+        row("encode 1.41M, discrete Gaussian", found["ddg"]["encode_ms"], "ms", "plain NumPy floats", theirs),
+        row("encode 1.41M, Skellam", found["skellam"]["encode_ms"], "ms", "plain NumPy floats", theirs),
+        row("encode 1.41M, central grid", found["central_grid"]["encode_ms"], "ms", "plain NumPy floats", theirs),
+    ]
+
+
+def samplers() -> Rows:
+    """A draw of exact noise against floating point, and against OpenDP's exact sampler."""
+    found = run("privacy_samplers.py")
+    ours = 1e3 / found["discrete_gaussian"]["10"]
+    rows = [row("discrete Gaussian draw, sigma 10", ours, "ns", "NumPy rejection", 1e3 / found["numpy_rejection_floats_10"])]
+    if found["opendp_10"]:
+        rows.append(row("discrete Gaussian draw, sigma 10", ours, "ns", "OpenDP", 1e3 / found["opendp_10"]))
+    return rows
+
+
+def secagg() -> Rows:
+    """Secure aggregation of 32 devices against what was asked for."""
+    found = run("secagg_rounds.py", "--quick")
+    return [
+        row(f"secagg {party}, 32 devices x 1.3M", found[f"{party}_ms"], "CPU ms", "limit", found[f"{party}_budget_ms"])
+        for party in ("device", "server")
+    ]
+
+
+def upload() -> Rows:
+    """An upload through session, hash, norm and sum against bare gRPC."""
+    found = run("grpc_upload.py")
+    ours = found["stack_ms_an_upload"]
+    return [row("upload of 5.65 MB", ours, "ms", "bare gRPC", ours / found["stack_over_bare"])]
+
+
+def grows() -> Rows:
+    """Growth with cohort, parameters, examples and processes: a file and a plot of their own."""
+    growth.write(growth.measure())
+    return []
+
+
+PARTS: Mapping[str, Callable[[], Rows]] = {
+    "rounds": rounds, "profile": profile, "encode": encode, "samplers": samplers, "secagg": secagg, "upload": upload,
+    "growth": grows,
+}  # fmt: skip
+
+
+def plot(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Every ratio on one logarithmic axis."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "bench"
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(9, 0.6 + 0.32 * len(rows)))
+    names = [f"{found['work']} / {found['against']}" for found in rows]
+    axis.barh(
+        names, [found["ratio"] for found in rows], color=["#4c72b0" if found["ratio"] <= 1 else "#c44e52" for found in rows]
+    )
+    axis.axvline(1.0, color="black", linewidth=0.8)
+    axis.set_xscale("log")
+    axis.invert_yaxis()
+    axis.set_xlabel("ours over theirs; lower is better")
+    figure.tight_layout()
+    figure.savefig(results_file.RESULTS / "latest.svg", metadata={"Date": None})
+
+
+def main() -> None:
+    """Runs the parts and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=sorted(PARTS), default=list(PARTS))
+    arguments = parser.parse_args()
+    for name in arguments.only:
+        results_file.put(PARTS[name]())
+    rows = results_file.read()
+    if rows:
+        plot(rows)
+        print(results_file.table(rows))
+
+
+if __name__ == "__main__":
+    main()
