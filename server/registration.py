@@ -38,6 +38,8 @@ class RunSettings:
     data_digest: str = ""
     drawn_seed: int = 0
     """What the simulation is driven by when no `seed` is given: drawn once, so that a resumed run meets the same devices."""
+    devices: int | None = None
+    """Devices in the data; None where devices come by themselves."""
     engine: str | None = None
     """Name and version of what computes in our stead; None for our own engine."""
 
@@ -50,6 +52,7 @@ class RunSettings:
             "data": self.data,
             "data_digest": self.data_digest,
             "drawn_seed": self.drawn_seed,
+            "devices": self.devices,
             "engine": self.engine,
         }
 
@@ -99,6 +102,7 @@ def register(
                 "adjacency": claims["event"]["adjacency"],
                 "not_covered": list(not_covered),
                 "start_digest": parameters_digest(blobs.pack_parameters(start)),
+                **({} if settings.devices is None else {"devices": settings.devices}),
                 **({} if settings.engine is None else {"engine": settings.engine}),
                 "known_head": {"size": head.size, "root": head.root().hex()},
                 **({"planned_colluding": claims["colluding"]} if "colluding" in claims else {}),

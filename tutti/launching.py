@@ -42,6 +42,7 @@ class SimulatedRuns:
             transport=self._transport,
             data=spec.data.source,
             data_digest=loader.digest,
+            devices=loader.num_devices,
             drawn_seed=int.from_bytes(system_entropy(6), "big"),
         )
         start = prepared.model.init(0)

@@ -94,6 +94,7 @@ def run(
         transport=transport,
         data=spec.data.source,
         data_digest=loader.digest,
+        devices=loader.num_devices,
         drawn_seed=int.from_bytes(system_entropy(6), "big"),
     )
     with stores.opened(store) as (database, keys):
@@ -197,6 +198,18 @@ def _elsewhere(spec: TaskSpec, data: str | Loader | None, engine: str, transport
         )
     loader = open_loader(spec.data, model=spec.model.name) if data is None or isinstance(data, str) else data
     return tff_run.run(spec, loader, engine=engine, **settings)
+
+
+def require_devices(spec: TaskSpec, loader: Loader) -> None:
+    """Says before a run is registered that its data has too few devices for it to end.
+
+    Raises:
+      TuttiError: TOO_FEW_DEVICES.
+    """
+    fewest = tasks.fewest_devices(spec)
+    if loader.num_devices < fewest:
+        detail = f"{spec.data.source} has {loader.num_devices} devices, but {spec.rounds} rounds of {spec.name} need {fewest} at least"
+        raise TuttiError(ErrorCode.TOO_FEW_DEVICES, f"{detail}, by cohort.minimum_reports, minimum_separation and max_participations")
 
 
 def vocabulary(spec: TaskSpec, loader: Loader) -> Vocabulary | None:

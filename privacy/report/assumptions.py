@@ -78,9 +78,9 @@ def _noise(record: RunRecord) -> Iterator[Assumption]:
             name="noise-law", text="What is drawn has the stated law, and arithmetic on it is exact.", status=ASSUMED,
             evidence=f"{engine} draws and adds in floating point; nothing in delta stands for that",
         )  # fmt: skip
-    parts = [part for part in parts_of(record.registered["planned"]) if "draws" in part]
+    parts = [part for part in parts_of(record.event or record.registered["planned"]) if "draws" in part]
     if parts:
-        evidence = "; ".join(f"2^{part.get('distance_log2', 0)} a draw, {part['draws']} draws planned" for part in parts)
+        evidence = "; ".join(f"2^{part.get('distance_log2', 0)} a draw, {part['draws']} draws in delta" for part in parts)
         yield Assumption(
             name="noise-law", text="What is drawn differs from the stated law by a proven distance, which is part of delta.",
             status=ENFORCED, evidence=evidence,

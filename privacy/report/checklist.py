@@ -38,6 +38,7 @@ def setting(record: RunRecord) -> dict[str, Any]:
         "noise_added_by": "devices" if distributed else "nobody" if record.task["privacy"]["mechanism"] == "none" else "server",
         "secure_aggregation": secure,
         "population": record.registered["population"],
+        "devices": record.registered["facts"].get("devices"),
         "simulated": "simulation" in record.registered["seeded"] or bool(record.registered["facts"].get("simulated", True)),
     }
 
@@ -112,17 +113,30 @@ def contributions(record: RunRecord) -> dict[str, Any]:
 
 def mechanism(record: RunRecord, event: Facts | None) -> dict[str, Any]:
     """The mechanism with all its parameters, as data."""
-    return {"name": record.task["privacy"]["mechanism"], "event": event, "planned_event": record.registered["planned"]}
+    return {
+        "name": record.task["privacy"]["mechanism"],
+        "noise_multiplier": record.task["privacy"].get("noise_multiplier"),
+        "clip_norm": record.task["privacy"].get("clip_norm"),
+        "event": event,
+        "planned_event": record.registered["planned"],
+    }
 
 
-def accounting() -> dict[str, Any]:
-    """Who did the sums."""
+def accounting(record: RunRecord | None = None) -> dict[str, Any]:
+    """Who did the sums; of a population without `record`."""
+    amplification = "as the report of each run says"
+    if record is not None:
+        privacy = record.task["privacy"]
+        rate = privacy.get("sampling_rate") if privacy.get("sampling") == "poisson" else None
+        amplification = (
+            "none is claimed" if rate is None else f"by Poisson sampling at rate {rate}, against all but the sampler"
+        )
     return {
         "accountant": "Renyi curves of cumulative events, minimised over all real orders where the curve is a line (zCDP)",
         "library": "privacy.accounting of tutti-fl",
         "version": metadata.version("tutti-fl"),
         "conversions": dict(claims.CONVERSIONS),
-        "amplification": "none by sampling, unless the mechanism's event has a sampling rate",
+        "amplification": amplification,
     }
 
 

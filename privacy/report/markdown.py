@@ -33,8 +33,9 @@ def _run(report: Report) -> Iterator[str]:
     titles = {"run": "run", "model": f"model {str(subject['model_digest'])[:12]} of run", "plan": "planned run"}
     yield f"# Privacy report: {subject['task']}, {titles[subject['kind']]} {subject['run'][:12]}"
     yield from _first(report)
-    yield from _guarantee(guarantee)
-    yield from _section("Setting", [f"{report['setting']['model']}; noise is added by: {report['setting']['noise_added_by']}"])
+    yield from _guarantee(guarantee, report["transparency"]["task"])
+    setting = report["setting"]
+    yield from _section("Setting", [f"{setting['model']}; noise is added by: {setting['noise_added_by']}{_size(setting)}", ""])
     yield from (f"- {line}" for line in report["setting"]["trust"])
     yield from _table("What looked at the data", ("access", "covered", "epsilon"), _accesses(report["accesses"]))
     yield from _released(report["released"])
@@ -48,7 +49,7 @@ def _run(report: Report) -> Iterator[str]:
     )
     yield from _contributions(report["contributions"])
     yield from _section(
-        "Mechanism", [f"`{report['mechanism']['name']}`", "", "```json", _json(report["mechanism"]["event"]), "```"]
+        "Mechanism", [_mechanism(report["mechanism"]), "", "```json", _json(report["mechanism"]["event"]), "```"]
     )
     yield from _accounting(report["accounting"])
     rows = [(line["name"], line["status"], line["text"], line["evidence"]) for line in report["assumptions"]]
@@ -96,7 +97,12 @@ def _first(report: Report) -> Iterator[str]:
     yield from (f"> **{line}**" if line.split(":")[0].isupper() else f"> {line}" for line in report["first_lines"])
 
 
-def _guarantee(guarantee: Mapping[str, Any]) -> Iterator[str]:
+def _size(setting: Mapping[str, Any]) -> str:
+    devices = setting["devices"]
+    return "" if devices is None else f"; {devices} devices{', simulated' if setting['simulated'] else ''}"
+
+
+def _guarantee(guarantee: Mapping[str, Any], task: Mapping[str, Any]) -> Iterator[str]:
     yield from _section("Guarantee", [guarantee["statement"], ""])
     if guarantee["epsilon"] is not None:
         exact = [f"{name} {shown(value)} ({value})" for name, value in guarantee["epsilons"].items() if value is not None]
@@ -106,9 +112,18 @@ def _guarantee(guarantee: Mapping[str, Any]) -> Iterator[str]:
         group = guarantee["group"]
         yield f"- a person with {group['devices']} devices: epsilon {shown(group['epsilon'])} at the same delta"
     if guarantee["colluding"] is not None:
-        yield f"- against a server that some devices give their noise to: epsilon {shown(guarantee['colluding']['epsilon'])}"
+        colluding, share = guarantee["colluding"], task.get("aggregation", {}).get("corrupt_fraction")
+        yield (
+            f"- against a server to which a fraction {share} of a round's devices gives its noise: epsilon "
+            f"{shown(colluding['epsilon'])} at the same delta"
+        )
     yield f"- tier: {guarantee['tier']}"
     yield from (f"- {line}" for line in guarantee["remarks"])
+
+
+def _mechanism(mechanism: Mapping[str, Any]) -> str:
+    named = [f"{name.replace('_', ' ')} {mechanism[name]}" for name in ("clip_norm", "noise_multiplier") if mechanism[name]]
+    return ", ".join([f"`{mechanism['name']}`", *named])
 
 
 def _accesses(accesses: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:

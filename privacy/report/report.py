@@ -130,6 +130,9 @@ def first_lines(record: RunRecord, found: Sequence[Assumption], *, private: bool
     lines: list[str] = []
     if "noise" in record.registered["seeded"]:
         lines.append("GUARANTEE VOID: the noise came from a seed that is known, so it hides nothing.")
+    devices = record.registered["facts"].get("devices")
+    if private and devices is not None and record.delta is not None and record.delta * devices >= 1:
+        lines.append(f"WEAK DELTA: {record.delta:g} is not below 1/n for the n = {devices} devices of the data.")
     if not private:
         lines.append("NO GUARANTEE: no differentially private mechanism has been charged.")
     lines += [
@@ -180,7 +183,7 @@ def _report(
         "definition": checklist.definition(record, actual),
         "contributions": checklist.contributions(record),
         "mechanism": checklist.mechanism(record, event),
-        "accounting": checklist.accounting(),
+        "accounting": checklist.accounting(record),
         "assumptions": [line.to_json() for line in found],
         "audits": checklist.audits(record),
         "transparency": checklist.transparency(record),
@@ -202,8 +205,17 @@ def _guarantee(record: RunRecord, event: Facts | None) -> dict[str, Any]:
         "statement": _statement(priced, scope),
         "colluding": None if colluding is None else claims.claim(colluding, record.delta),
         "group": claims.group_claim(event, record.delta, devices=devices),
-        "remarks": claims.remarks(event, record.delta),
+        "remarks": [*claims.remarks(event, record.delta), *_size_of_delta(record)],
     }
+
+
+def _size_of_delta(record: RunRecord) -> list[str]:
+    """A delta says little unless it is small against one unit among all: a mechanism that publishes one unit at random has 1/n."""
+    devices = record.registered["facts"].get("devices")
+    if devices is None or record.delta is None:
+        return []
+    share = f"{record.delta * devices:.3g}"
+    return [f"delta is {share} of 1/n for the n = {devices} devices of the data; the smaller that is, the more delta says."]
 
 
 def _statement(priced: dict[str, Any], scope: dict[str, str]) -> str:

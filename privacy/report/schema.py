@@ -40,6 +40,7 @@ def _run() -> dict[str, Any]:
                 {
                     "model": _TEXT, "trust": _LINES, "noise_added_by": {"enum": ["devices", "server", "nobody"]},
                     "secure_aggregation": {"type": "boolean"}, "population": _TEXT, "simulated": {"type": "boolean"},
+                    "devices": {"type": ["integer", "null"]},
                 }
             ),
             "accesses": _array(
@@ -53,7 +54,12 @@ def _run() -> dict[str, Any]:
             ),
             "definition": _closed({"unit": _TEXT, "unit_means": _TEXT, "adjacency": _TEXT, "adjacency_means": _TEXT}),
             "contributions": _closed({"planned": _OBJECT, "observed": _OBJECT}),
-            "mechanism": _closed({"name": _TEXT, "event": {"type": ["object", "null"]}, "planned_event": _OBJECT}),
+            "mechanism": _closed(
+                {
+                    "name": _TEXT, "noise_multiplier": _MAYBE_TEXT, "clip_norm": _MAYBE_TEXT,
+                    "event": {"type": ["object", "null"]}, "planned_event": _OBJECT,
+                }
+            ),
             "accounting": _accounting(),
             "assumptions": _array(
                 _closed(

@@ -193,9 +193,20 @@ def test_distributed_run_is_reported_with_both_claims() -> None:
     assert report["guarantee"]["epsilon"] < run_report(story[:2])["guarantee"]["epsilon"]
     assert report["setting"]["noise_added_by"] == "devices"
     assert statuses(report)["honest-noise"] == statuses(report)["secure-aggregation"] == "assumed"
-    assert "against a server that some devices give their noise to" in to_markdown(report)
+    assert "against a server to which a fraction 0.05 of a round's devices gives its noise" in to_markdown(report)
     verdict = verify([LoggedEntry(place, body) for place, body in enumerate(story)], key=KEY, checkpoints=[], complete=False)
     assert verdict.problems == ()
+
+
+def test_delta_is_held_against_the_number_of_devices() -> None:
+    facts = {"unit": "device", "adjacency": "zero-out", "not_covered": [], "start_digest": "s"}
+    few, many = (valid(run_report([registered(facts={**facts, "devices": n}), *round_of(0)])) for n in (2_000_000, 500))
+    assert few["first_lines"][0].startswith("WEAK DELTA")
+    assert many["first_lines"] == []
+    assert many["guarantee"]["remarks"] == [
+        "delta is 0.0005 of 1/n for the n = 500 devices of the data; the smaller that is, the more delta says."
+    ]
+    assert "; 500 devices, simulated" in to_markdown(many)
 
 
 def test_failed_audit_is_said_first() -> None:

@@ -60,7 +60,7 @@ function statement(report) {
 
 function show(report) {
   const loud = (report.first_lines || []).map((line) =>
-    element("p", { class: /GUARANTEE VOID|VIOLATED|NO GUARANTEE|FAILED/.test(line) ? "notice bad" : "notice warn" }, line));
+    element("p", { class: /GUARANTEE VOID|VIOLATED|NO GUARANTEE|WEAK DELTA|FAILED/.test(line) ? "notice bad" : "notice warn" }, line));
   const parts = Object.entries(report).filter(([key, item]) => key !== "first_lines" && item !== null && typeof item === "object");
   const subject = report.subject || {};
   const title = kind === "runs" ? `Privacy report: ${subject.task || "run"} ${(subject.run || name).slice(0, 12)}` : `Privacy report: population ${name}`;
