@@ -161,9 +161,9 @@ class PrivacySpec:
     sampling_rate: Annotated[float, Field(gt=0, le=1)] | None = None
     """Poisson only: the probability with which a device is in a round; `cohort.report_goal` is the fixed denominator."""
     adaptive_clip: AdaptiveClipSpec | None = None
-    """Gaussian, ddg and skellam: `clip_norm` is where the clip starts."""
+    """Gaussian, ddg, skellam, and tree with restarts, at which it moves: `clip_norm` is where the clip starts."""
     adaptive_zeroing: AdaptiveZeroingSpec | None = None
-    """Gaussian, ddg and skellam."""
+    """For the mechanisms of `adaptive_clip`."""
     devices_per_person: Count = 1
     """For the group-privacy line of the report."""
     beta: Annotated[float, Field(ge=0, lt=1)] | None = None

@@ -139,7 +139,23 @@ class CentralPlan:
                     dimension=dimension, strategy=self.strategy, sampler=sampler, key=key, first_leaf=first_leaf
                 )
             case None:
-                pass
+                return self._pattern(dimension, sampler, key, first_leaf)
+
+    def bit_stream(self, key: bytes, deviation: float, first_leaf: int = 0) -> NoiseStream:
+        """Noise for one sum of bits in the pattern of this plan, of which a device changes each leaf's sum by at most 1.
+
+        Args:
+          key: 32 secret bytes of its own.
+          deviation: of each draw.
+
+        Raises:
+          ValueError: for noise from a strategy matrix, beside which no bits are priced.
+        """
+        if self.strategy is not None:
+            raise ValueError(f"no bits go with {self.mechanism}")
+        return self._pattern(1, rounded_gaussian(deviation), key, first_leaf)
+
+    def _pattern(self, dimension: int, sampler: Sampler, key: bytes, first_leaf: int) -> NoiseStream:
         if self.mechanism == "tree":
             return TreeNoise(
                 dimension=dimension,

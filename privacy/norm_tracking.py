@@ -6,8 +6,8 @@ the first factor is clipping to c_t before it, so that the grid, the sensitivity
 neither does the price. With the update travel one or two bits, +1 if its norm is at most an estimate of the quantile and else -1, in
 halves, with noise and a price of their own (`privacy.adaptive_clip`). The next estimates are functions of the noised bits alone.
 
-Noise that is correlated over rounds cancels only between sums of one scale, so tree, banded and BLT noise do not go with a clip that
-moves every round.
+Noise that is correlated over rounds cancels only between sums of one scale. Under a tree the bits are therefore collected, in a tree of the
+same pattern, and the norms move where a new tree begins; banded and BLT noise, which never begins anew, does not go with norms that move.
 """
 
 import dataclasses
@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 from contract.canonical import Json, plain
 from privacy import adaptive_clip
 from privacy.adaptive_clip import QuantileState
-from privacy.events import AdaptiveClipEvent, GaussianEvent
+from privacy.events import AdaptiveClipEvent, GaussianEvent, TreeEvent
 
 CLIP, ZEROING = "clip_bits", "zeroing_bits"
 """Names of the sums of bits."""
+_DEVICES = "bit_devices"
+"""What the record calls `pending_devices`."""
 _LARGEST_CHANGE = 2.0**30
 """An estimate stays within this factor of where it started: noise alone must not drive it to 0 or beyond all numbers."""
 
@@ -132,6 +134,8 @@ class NormTracking:
       factor: an update beyond `factor` times the estimate of `zeroing` counts as zero.
       bit_noises: sigma_b of each sum of bits, over one device's whole bit, in the order of `names`.
       starts: where the estimates began, in the same order.
+      every: leaves of a tree, after which the norms move; 1 for independent noise.
+      pending: noised sums of bits since they last moved, in the same order, of `pending_devices` devices.
     """
 
     fixed_norm: float
@@ -140,6 +144,9 @@ class NormTracking:
     factor: float = 2.0
     bit_noises: tuple[float, ...] = ()
     starts: tuple[float, ...] = ()
+    every: int = 1
+    pending: tuple[float, ...] = ()
+    pending_devices: float = 0.0
 
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.bit_noises) == len(self.starts) > 0:
@@ -159,7 +166,14 @@ class NormTracking:
     def values(self) -> dict[str, float]:
         """The estimates by the name that the record gives them."""
         found = {"clip_norm": self.clip, "zeroing_quantile": self.zeroing}
-        return {name: state.estimate for name, state in found.items() if state is not None}
+        estimates = {name: state.estimate for name, state in found.items() if state is not None}
+        if self.every == 1:
+            return estimates
+        return estimates | dict(zip(self.names, self._pending, strict=True)) | {_DEVICES: self.pending_devices}
+
+    @property
+    def _pending(self) -> tuple[float, ...]:
+        return self.pending or (0.0,) * len(self.names)
 
     def round_norms(self) -> RoundNorms:
         """What the devices of the next round are told."""
@@ -172,16 +186,25 @@ class NormTracking:
             zero_beyond=None if quantile is None else self.factor * quantile,
         )
 
-    def after(self, noised: Mapping[str, float], *, devices: float) -> "NormTracking":
-        """The estimates after a release.
+    def after(self, noised: Mapping[str, float], *, devices: float, leaf: int = 0) -> "NormTracking":
+        """Where the norms stand after a release.
 
         Args:
           noised: by the name of each sum of bits, in halves and with its noise.
           devices: in the sums, or the fixed denominator where their number is no one's business.
+          leaf: index of the release. A tree whose last leaf was used up without a release leaves the norms as they are for another one;
+            the bits that were collected are about these norms still.
 
         Guarantee:
           Costs nothing: a function of the arguments, which were charged and noised.
         """
+        total = {name: old + noised[name] for name, old in zip(self.names, self._pending, strict=True)}
+        counted = self.pending_devices + devices
+        if (leaf + 1) % self.every:
+            return dataclasses.replace(self, pending=tuple(total.values()), pending_devices=counted)
+        return dataclasses.replace(self._moved(total, counted), pending=(), pending_devices=0.0)
+
+    def _moved(self, noised: Mapping[str, float], devices: float) -> "NormTracking":
         states = {CLIP: self.clip, ZEROING: self.zeroing}
         moved: dict[str, QuantileState] = {}
         for name, start in zip(self.names, self.starts, strict=True):
@@ -198,7 +221,11 @@ class NormTracking:
             clip = dataclasses.replace(clip, estimate=values["clip_norm"])
         if zeroing is not None and "zeroing_quantile" in values:
             zeroing = dataclasses.replace(zeroing, estimate=values["zeroing_quantile"])
-        return dataclasses.replace(self, clip=clip, zeroing=zeroing)
+        changed = dataclasses.replace(self, clip=clip, zeroing=zeroing)
+        if not values.get(_DEVICES):
+            return changed
+        pending = tuple(values.get(name, 0.0) for name in self.names)
+        return dataclasses.replace(changed, pending=pending, pending_devices=values[_DEVICES])
 
     def vector_noise_multiplier(self, noise_multiplier: float) -> float:
         """The update's share of a noise multiplier that update and bits have together.
@@ -208,11 +235,11 @@ class NormTracking:
         """
         return adaptive_clip.vector_noise_multiplier(noise_multiplier, self.bit_noises)
 
-    def event(self, release: GaussianEvent) -> AdaptiveClipEvent:
-        """Update and bits together, for an update released as `release` says; the bits' draws are counted too."""
-        drawn = release.releases * len(self.names) if release.draws else 0
+    def event(self, release: GaussianEvent | TreeEvent, *, dimension: int) -> AdaptiveClipEvent:
+        """Update and bits together, for an update of length `dimension` released as `release` says; the bits' draws are counted too."""
+        drawn = release.draws // dimension * (dimension + len(self.names))
         return adaptive_clip.combined(
-            dataclasses.replace(release, draws=release.draws + drawn),
+            dataclasses.replace(release, draws=drawn),
             vector_multiplier=release.noise_multiplier,
             bit_noises=self.bit_noises,
         )

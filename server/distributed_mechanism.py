@@ -82,8 +82,9 @@ class DistributedMechanism:
         scale = {} if self.base is None else {SCALE: Tuned(self.update.scale, "the length of the last noised sum")}
         return tracked(self.tracking) | scale
 
-    def after(self, noised: NDArray[np.int64], *, count: int, seed: bytes) -> "DistributedMechanism":
+    def after(self, noised: NDArray[np.int64], *, count: int, seed: bytes, leaf: int) -> "DistributedMechanism":
         """With norms and scale of the next round."""
+        del leaf
         if self.tracking is None and self.base is None:
             return self
         tracking, stretch = self.tracking, 1.0

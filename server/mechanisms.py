@@ -14,9 +14,7 @@ from contract.task import TaskSpec
 from privacy import central, events
 from privacy.grid import Grid
 from privacy.keystream import derive_key
-from privacy.noise import IndependentNoise
 from privacy.norm_tracking import NormTracking, bits_are_sound
-from privacy.samplers import rounded_gaussian
 from server.tuned_parameters import Tuned, tracked
 
 
@@ -50,7 +48,7 @@ class Mechanism(Protocol):
         """The parameters that follow released sums, by name; empty where there are none."""
         ...
 
-    def after(self, noised: NDArray[np.int64], *, count: int, seed: bytes) -> "Mechanism":
+    def after(self, noised: NDArray[np.int64], *, count: int, seed: bytes, leaf: int) -> "Mechanism":
         """The mechanism of the next round: the same, but for the parameters in `tuned`, a function of the released sum."""
         ...
 
@@ -165,7 +163,7 @@ class CentralMechanism:
             and bits_are_sound(vector[dimension:])
         )
 
-    def after(self, noised: NDArray[np.int64], *, count: int, seed: bytes) -> "CentralMechanism":
+    def after(self, noised: NDArray[np.int64], *, count: int, seed: bytes, leaf: int) -> "CentralMechanism":
         """With the norms of the next round."""
         del seed
         if self.tracking is None:
@@ -173,7 +171,7 @@ class CentralMechanism:
         bits = dict(zip(self.bit_names, noised[self.plan.grid.dimension :].tolist(), strict=True))
         # Under add-or-remove the number of devices is itself private; the goal is fixed beforehand.
         devices = self.report_goal if self.sampling_rate is not None else count
-        return replace(self, tracking=self.tracking.after(bits, devices=devices))
+        return replace(self, tracking=self.tracking.after(bits, devices=devices, leaf=leaf))
 
     def restored(self, values: Mapping[str, float]) -> "CentralMechanism":
         """With the norms that the record holds."""
@@ -182,8 +180,8 @@ class CentralMechanism:
     def event(self, leaves: int) -> dict[str, Json]:
         """The cumulative event through `leaves` releases, as it stands in entries."""
         released = self.plan.event(leaves)
-        if self.tracking is not None and isinstance(released, events.GaussianEvent):
-            released = self.tracking.event(released)
+        if self.tracking is not None and isinstance(released, events.GaussianEvent | events.TreeEvent):
+            released = self.tracking.event(released, dimension=self.plan.grid.dimension)
         return events.to_json(released)
 
     def events(self, history: Sequence[int]) -> dict[str, dict[str, Json]]:
@@ -205,8 +203,7 @@ class CentralMechanism:
         streams = [self.plan.stream(secret, first_leaf=released)]
         for name, deviation in zip(self.bit_names, () if self.tracking is None else self.tracking.bit_noises, strict=True):
             # Bits are summed in halves: one device moves their sum by 1, and sigma_b of a whole bit is 2 sigma_b halves.
-            sampler = rounded_gaussian(2 * deviation)
-            streams.append(IndependentNoise(dimension=1, sampler=sampler, key=derive_key(secret, name), leaf=released))
+            streams.append(self.plan.bit_stream(derive_key(secret, name), 2 * deviation, first_leaf=released))
         return LeafNoise(
             lambda: np.concatenate([stream.next() for stream in streams]) if len(streams) > 1 else streams[0].next(),
             next_leaf=released,

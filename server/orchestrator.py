@@ -347,7 +347,8 @@ class Orchestrator:
         means = {name: value / self._count for name, value in self._metrics.items()}
         self._metrics = {**means, **federated, "update_norm": step.update_norm}
         self._faults(FaultPoint.BEFORE_COMMIT, index)
-        history, mechanism = (*self._history, self._told()), self._mechanism.after(noised, count=self._count, seed=seed)
+        mechanism = self._mechanism.after(noised, count=self._count, seed=seed, leaf=leaf)
+        history = (*self._history, self._told())
         tuned = {name: one for name, one in mechanism.tuned.items() if one != self._mechanism.tuned[name]}
         self._model = self._recorder.commit(state.facts, step, history=history, facts=self._metrics, tuned=tuned, signed=signed)
         self._mechanism = mechanism
@@ -373,7 +374,7 @@ class Orchestrator:
         return None if rate is None else lambda size: poisson.joins(self._key.secret, leaf=leaf, size=size, rate=rate)
 
     def _told(self) -> int:
-        """How many contributions the record says are in the sum: under Poisson sampling their number would tell who was drawn."""
+        # The record names no number of contributions under Poisson sampling: it would tell who was drawn.
         return self._count if self._mechanism.sampling_rate is None else 0
 
     def _apply(self, event: Event) -> None:

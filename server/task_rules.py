@@ -3,7 +3,7 @@
 from contract.errors import Problem
 from contract.task import DISTRIBUTED_MECHANISMS, TaskSpec
 
-TRACKING_MECHANISMS = ("gaussian", *DISTRIBUTED_MECHANISMS)
+TRACKING_MECHANISMS = ("gaussian", *DISTRIBUTED_MECHANISMS, "tree")
 
 
 def problems(spec: TaskSpec) -> list[Problem]:
@@ -45,7 +45,7 @@ def sampling_problems(spec: TaskSpec) -> list[Problem]:
 
 
 def tracking_problems(spec: TaskSpec) -> list[Problem]:
-    """Norms that follow quantiles need noise that is drawn anew every round."""
+    """Norms that follow quantiles need noise that begins anew: every round, or with every tree."""
     privacy, found = spec.privacy, list[Problem]()
     asked = {"adaptive_clip": privacy.adaptive_clip, "adaptive_zeroing": privacy.adaptive_zeroing}
     for name in [key for key, value in asked.items() if value is not None]:
@@ -54,6 +54,9 @@ def tracking_problems(spec: TaskSpec) -> list[Problem]:
             if privacy.mechanism == "none":
                 fault = "without noise the bits of single devices would be released"
             found.append(Problem(f"privacy.{name}", fault, f"Remove it, or use one of {', '.join(TRACKING_MECHANISMS)}."))
+        elif privacy.mechanism == "tree" and privacy.restart_every is None:
+            fault = "under a tree norms can move only where a new tree begins"
+            found.append(Problem(f"privacy.{name}", fault, "Add privacy.restart_every, or remove it."))
     return found
 
 

@@ -22,7 +22,7 @@ def tracked(tracking: NormTracking | None) -> dict[str, Tuned]:
     """The norms of `tracking` as parameters on the record."""
     if tracking is None:
         return {}
-    return {name: Tuned(value, "the noised sum of bits of the last round") for name, value in tracking.values.items()}
+    return {name: Tuned(value, "the noised sums of bits") for name, value in tracking.values.items()}
 
 
 def norm_tracking(spec: TaskSpec) -> NormTracking | None:
@@ -42,6 +42,7 @@ def norm_tracking(spec: TaskSpec) -> NormTracking | None:
         factor=2.0 if zeroing is None else zeroing.factor,
         bit_noises=tuple(one.bit_noise_multiplier or goal / DEFAULT_BIT_SHARE for one in asked),
         starts=tuple(starts.values()),
+        every=(privacy.restart_every or 1) if privacy.mechanism == "tree" else 1,
     )
 
 

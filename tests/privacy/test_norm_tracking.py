@@ -58,6 +58,20 @@ def test_an_update_beyond_the_threshold_counts_as_zero_and_its_bits_say_so() -> 
     assert bits == {"clip_bits": 1, "zeroing_bits": 1}
 
 
+def test_under_a_tree_norms_move_with_a_new_tree_and_by_all_bits_since() -> None:
+    state = tracking(every=4)
+    for leaf in range(3):
+        state = state.after({"clip_bits": 8.0, "zeroing_bits": 6.0}, devices=10, leaf=leaf)
+        assert state.clip_norm == 1.0
+        assert tracking(every=4).restored(state.values) == state
+    # The last leaf was used up without a release: the norms stay for another tree, and the bits are about them still.
+    for leaf in range(4, 8):
+        state = state.after({"clip_bits": 8.0, "zeroing_bits": 6.0}, devices=10, leaf=leaf)
+    assert state.clip_norm == pytest.approx(math.exp(-0.2 * (0.9 - 0.5)))
+    assert state.values["bit_devices"] == 0.0
+    assert tracking(every=4).restored(state.values) == state
+
+
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
 def test_a_norm_that_is_not_positive_and_finite_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="clip_norm"):
@@ -98,7 +112,7 @@ def test_update_and_bits_together_cost_what_the_update_alone_would_have() -> Non
     share = state.vector_noise_multiplier(1.0)
     assert share == pytest.approx((1 - 0.01 - 1 / 64) ** -0.5)
     release = GaussianEvent(noise_multiplier=share, releases=7, law=Law.ROUNDED_GAUSSIAN, draws=7 * 50, distance_log2=-115)
-    event = state.event(release)
+    event = state.event(release, dimension=50)
     assert event.release.draws == 7 * 52
     assert accounting.price(event, 1e-6).rho == pytest.approx(7 / 2)
 
@@ -112,7 +126,7 @@ def test_sampled_bits_and_update_are_priced_as_one_sampled_gaussian() -> None:
         adjacency=accounting.Adjacency.ADD_OR_REMOVE,
     )
     alone = GaussianEvent(noise_multiplier=1.0, releases=5, sampling_rate=0.1, adjacency=accounting.Adjacency.ADD_OR_REMOVE)
-    found, expected = accounting.price(state.event(sampled), 1e-6), accounting.price(alone, 1e-6)
+    found, expected = accounting.price(state.event(sampled, dimension=50), 1e-6), accounting.price(alone, 1e-6)
     assert found.epsilon == pytest.approx(expected.epsilon, rel=1e-9)
     assert found.epsilons["exact"] is None
 

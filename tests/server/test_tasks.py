@@ -36,6 +36,7 @@ def changed(section: str, **values: Any) -> TaskSpec:
         ("privacy.sampling_rate", task.replace(changed("privacy", sampling="poisson"), **ANYBODY)),
         ("privacy.sampling_rate", changed("privacy", sampling_rate=0.1)),
         ("privacy.adaptive_clip", changed("privacy", mechanism="tree", adaptive_clip={})),
+        ("privacy.adaptive_clip", changed("privacy", mechanism="banded", adaptive_clip={})),
         ("privacy.adaptive_zeroing", changed("privacy", mechanism="blt", adaptive_zeroing={})),
         ("privacy.adaptive_clip", changed("privacy", mechanism="none", noise_multiplier=None, adaptive_clip={})),
         ("aggregation.scale", task.replace(changed("privacy", mechanism="ddg"), aggregation={"secure": True, "scale": "auto"})),

@@ -98,6 +98,20 @@ def test_the_price_is_that_of_the_noise_multiplier_whatever_the_clip_did(whole: 
     assert len(charged) == 1
 
 
+def test_under_a_tree_the_clip_moves_where_a_new_tree_begins(tmp_path: Path) -> None:
+    privacy = {
+        "mechanism": "tree", "clip_norm": 0.5, "noise_multiplier": 1.0, "delta": 1e-5, "restart_every": 2, "adaptive_clip": {},
+    }  # fmt: skip
+    result = tutti.run({**TASK, "privacy": privacy, "rounds": 5}, store=str(tmp_path), workers=0, seed=1, seed_noise=2)
+    moved = [covered for covered, name, _ in followed(tmp_path) if name == "clip_norm"]
+    assert moved == [1, 3]
+    plain = {key: value for key, value in privacy.items() if key != "adaptive_clip"}
+    without = tasks.prepare(task.parse_mapping({**TASK, "privacy": plain, "rounds": 5})).mechanism
+    assert result["privacy"]["rho"] == pytest.approx(accounting.price(events.from_json(without.event(5)), 1e-5).rho)
+    with stores.opened(str(tmp_path)) as (database, _):
+        assert verify_store(database, key=LedgerKey(tmp_path).verifier()).problems == ()
+
+
 def test_a_paused_run_goes_on_with_the_clip_that_its_rounds_left(whole: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     class Pausing:
         def started(self, *, committed: int, note: str) -> None:
@@ -118,10 +132,10 @@ def test_estimates_are_a_function_of_the_noised_sum_alone() -> None:
     mechanism = tasks.prepare(task.parse_mapping(TASK)).mechanism
     assert isinstance(mechanism, CentralMechanism)
     noised = stream(1, "noised").integers(-50, 50, mechanism.sum_length)
-    first = mechanism.after(noised, count=12, seed=bytes(32))
+    first = mechanism.after(noised, count=12, seed=bytes(32), leaf=0)
     other = noised.copy()
     other[: mechanism.plan.grid.dimension] = 0
-    assert mechanism.after(other, count=12, seed=bytes(32)) == first
+    assert mechanism.after(other, count=12, seed=bytes(32), leaf=0) == first
     assert mechanism.restored({name: one.value for name, one in first.tuned.items()}) == first
 
 
@@ -201,7 +215,7 @@ def test_a_device_scales_a_secure_update_and_the_server_scales_it_back() -> None
     norm = float(np.linalg.norm(delta.astype(np.float64)))
     expected = 8 * delta * (min(1.0, 0.125 / norm) + 1e-4 * min(1.0, 0.125 / (1e-4 * norm)))
     assert np.linalg.norm(summed - expected) < 0.02 * np.linalg.norm(expected)
-    after = mechanism.after(total, count=16, seed=plan.rotation_seed(decoded))
+    after = mechanism.after(total, count=16, seed=plan.rotation_seed(decoded), leaf=0)
     assert after.tuned["clip_norm"].value == pytest.approx(0.125, rel=0.07)  # half of them are below
 
 
@@ -210,7 +224,7 @@ def test_a_scale_follows_the_sum_and_the_charge_stays() -> None:
     mechanism = tasks.prepare(task.parse_mapping({**SECURE, "privacy": privacy, "aggregation": aggregation})).mechanism
     assert isinstance(mechanism, DistributedMechanism)
     quiet = stream(4, "noise").normal(0, mechanism.update.local_sigma * 20**0.5, mechanism.sum_length).round().astype(np.int64)
-    after = mechanism.after(quiet, count=20, seed=bytes(32))
+    after = mechanism.after(quiet, count=20, seed=bytes(32), leaf=0)
     assert after.update.scale > mechanism.update.scale
     assert after.events([20, 18]) == mechanism.events([20, 18])
     assert mechanism.restored({name: one.value for name, one in after.tuned.items()}) == after
