@@ -89,7 +89,7 @@ def spec_of(mechanism: str, rounds: int) -> task.TaskSpec:
                 "secure": True,
                 "bits": 16,
                 "corrupt_fraction": 0.05,
-                "drop_fraction": 0.1,
+                "drop_fraction": 0.0,
                 "minimum_survivors": 28,
             },
             "rounds": rounds,

@@ -231,12 +231,14 @@ class SecureGroup:
             return
         inputs_due = phase in (Phase.SHARE_KEYS, Phase.MASKED_INPUT)
         needed = max(parameters.minimum_survivors if inputs_due else 0, membership.threshold + 1)
+        alive = len(messages)
+        may_leave = allowance(parameters, membership.size, alive, needed)
         self._clock = self._windows.open(
             phase,
             at_s=now_s,
-            alive=len(messages),
-            may_leave=allowance(parameters, membership.size, len(messages), needed),
-            needed=min(needed, len(messages)),
+            alive=alive,
+            may_leave=may_leave,
+            needed=alive - may_leave,
             until_s=self._until_s if phase is Phase.MASKED_INPUT else np.inf,
         )
 

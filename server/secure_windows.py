@@ -20,7 +20,8 @@ SHORTEST_WINDOW_S = 5.0
 """Of a phase of which nothing is known yet."""
 SHORTEST_ADAPTED_S = 1.0
 """Shorter windows would measure how often devices ask, not how fast they are."""
-REMEMBERED_ROUNDS = 30
+LEAST_ROUNDS, REMEMBERED_ROUNDS = 3, 30
+"""One round says how devices differ, only several how rounds do."""
 PHASES = (Phase.SHARE_KEYS, Phase.MASKED_INPUT, Phase.CONSISTENCY_CHECK, Phase.UNMASKING)
 """The phases that end by a deadline of their own; advertising ends when the roster is full."""
 
@@ -71,14 +72,15 @@ class PhaseWindows:
         Args:
           alive: devices that are asked.
           may_leave: how many more may be missing until the round ends (`allowance`).
-          needed: with fewer answers the round is lost for certain, so the phase waits as long as it may.
+          needed: answers without which the phase is not cut short: waiting costs time, a lost round costs the work of all.
           until_s: a deadline that holds whatever was learnt.
         """
         return PhaseClock(self, PHASES.index(phase), at_s, alive, may_leave, needed, until_s)
 
-    def window(self, phase: int, alive: int, may_leave: int) -> OpenWindow:
-        """The window of a phase by its place in `PHASES`."""
-        return self._learnt.open(phase, alive=alive, may_leave=may_leave)
+    def window(self, phase: int, alive: int, may_leave: int) -> OpenWindow | None:
+        """The window of a phase by its place in `PHASES`; None while too little is known of it, or nobody is asked."""
+        seen = self._learnt.paces_s[phase] if self._learnt.paces_s else ()
+        return None if len(seen) < LEAST_ROUNDS or not alive else self._learnt.open(phase, alive=alive, may_leave=may_leave)
 
     def longest_s(self, phase: int) -> float:
         """No window of this phase is longer."""
@@ -98,7 +100,7 @@ class PhaseClock:
         self._windows, self._phase, self._opened_s, self._needed = windows, phase, at_s, needed
         self.alive = alive
         self._latest_s = min(at_s + windows.longest_s(phase), until_s)
-        self._window = windows.window(phase, alive, may_leave) if alive else None
+        self._window = windows.window(phase, alive, may_leave)
         self._seconds: list[float] = []
         self._deadline_s = self._latest_s
 

@@ -70,5 +70,5 @@ class VirtualWindows:
         threshold = self._parameters.topology(min(size, self._parameters.roster_size)).threshold
         needed = groups * max(self._parameters.minimum_survivors if inputs_due else 0, threshold + 1)
         may_leave = allowance(self._parameters, roster, alive, needed)
-        clock = self._windows.open(phase, at_s=0.0, alive=alive, may_leave=may_leave, needed=min(needed, alive))
+        clock = self._windows.open(phase, at_s=0.0, alive=alive, may_leave=may_leave, needed=alive - may_leave)
         return answers_until(clock, arrivals_s)
