@@ -156,3 +156,36 @@ def test_with_a_thin_threshold_the_same_search_finds_a_division():
         if part != attack.silent | attack.releasing
     }
     assert found
+
+
+def mixed_sums(n, degree, threshold, dropped):
+    """What the server reads if nobody is corrupt, either half of the ring is shown a list of its own, and no witness is asked.
+
+    Args:
+      dropped: for either half the devices that its list calls dropped.
+    """
+    near = [around(n, degree // 2, u) for u in range(n)]
+    half = [int(u >= n // 2) for u in range(n)]
+    alive = [set(range(n)) - gone for gone in dropped]
+    signing = {u for u in range(n) if u in alive[half[u]]}
+    releasing = {u for u in signing if sum(half[v] == half[u] for v in near[u] & signing) >= threshold}
+    held = [[v for v in near[u] if v in releasing] for u in range(n)]
+    own_mask = {u for u in range(n) if sum(u in alive[half[v]] for v in held[u]) >= threshold}
+    linked = {u for u in range(n) if sum(u not in alive[half[v]] for v in held[u]) < threshold}
+    while linked:
+        part, waiting = set(), {next(iter(linked))}
+        while waiting:
+            u = waiting.pop()
+            part.add(u)
+            waiting |= (near[u] & linked) - part
+        linked -= part
+        if part <= own_mask:
+            yield part
+
+
+def test_without_witnesses_two_lists_mix_into_a_sum_of_fewer_than_either_names():
+    # Why witnesses: each half takes its own three out, and the sum is of 54, though either list names 57, and nobody is corrupt.
+    dropped = ({12, 15, 18}, {42, 45, 48})
+    (summed,) = mixed_sums(60, 18, 10, dropped)
+    assert summed == set(range(60)) - dropped[0] - dropped[1]
+    assert min(60 - len(gone) for gone in dropped) == 57 > len(summed)
