@@ -28,6 +28,7 @@ _SHORTEST_S = 1e-6
 _BISECTIONS = 10
 _BEYOND = np.array([1.0, 1.25, 1.5, 2.0, 3.0])
 _SLOPES = (0.5, 4.0)
+_LEAST_CHANCE = 1e-300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,9 +281,11 @@ def _worth(tables: list[_Table], rate: float, may_leave: int) -> NDArray[np.floa
 
 def _binomial(count: int, chance: NDArray[np.float64], most: int) -> NDArray[np.float64]:
     """P[Binomial(count, chance) = j] for j = 0 to `most`, shape (chances, most + 1)."""
-    chance = np.clip(chance, 0.0, 1.0)
+    chance = np.clip(chance, _LEAST_CHANCE, 1.0 - 2.0**-53)[:, None]
     j = np.arange(most + 1)
     possible = np.minimum(j, count)
-    ways = np.array([math.comb(count, int(one)) for one in possible], dtype=np.float64)
-    mass = ways * chance[:, None] ** possible * (1.0 - chance[:, None]) ** (count - possible)
+    # In logarithms: of some thousand devices there are more ways to choose than a float can hold.
+    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
+    ways = logs[count] - logs[possible] - logs[count - possible]
+    mass = np.exp(ways + possible * np.log(chance) + (count - possible) * np.log1p(-chance))
     return np.where(j <= count, mass, 0.0)

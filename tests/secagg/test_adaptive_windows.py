@@ -1,6 +1,7 @@
 """Windows follow latencies: the estimate respects censoring, the dynamic programme is right on small cases, and it beats fixed ones."""
 
 import importlib.util
+import math
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from contract.randomness import stream
 from secagg.windows import AdaptiveWindows, PhaseObservation, latencies_of, survival
+from secagg.windows import _binomial as binomial
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "secagg_windows.py"
 
@@ -112,6 +114,20 @@ def test_calls_out_of_range_are_an_error():
     for phase, alive, may_leave in ((2, 5, 1), (-1, 5, 1), (0, 0, 1), (0, 5, -1)):
         with pytest.raises(ValueError, match=r"must|need"):
             windows.open(phase, alive=alive, may_leave=may_leave)
+
+
+def test_windows_of_large_rosters_have_a_deadline():
+    # There are more ways to choose 400 of 2,000 devices than a float can hold.
+    windows = learnt()
+    arrived = np.linspace(0.2, 1.4, 1500)
+    assert 1.4 <= windows.open(0, alive=2000, may_leave=400).deadline_s(arrived) <= 120.0
+
+
+def test_chances_of_dropouts_are_binomial_at_any_size():
+    exact = [[math.comb(20, j) * p**j * (1 - p) ** (20 - j) for j in range(21)] for p in (0.0, 0.3, 1.0)]
+    assert binomial(20, np.array([0.0, 0.3, 1.0]), 25)[:, :21] == pytest.approx(np.array(exact), abs=1e-12)
+    assert (binomial(20, np.array([0.3]), 25)[:, 21:] == 0).all()
+    assert binomial(10_000, np.array([0.05]), 10_000).sum() == pytest.approx(1.0, abs=1e-9)
 
 
 @pytest.mark.slow
