@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dp_accounting.pld import PLDAccountant
 
 
-_SMALLEST_ORDER, _LARGEST_ORDER = 1.6, 1 << 14
+_SMALLEST_ORDER, _LARGEST_ORDER = 1.6, 1 << 12
 
 
 def check(event: GaussianEvent) -> None:
