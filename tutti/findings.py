@@ -12,6 +12,8 @@ def record_findings(database: Store, run: Run, oracle: ParticipationOracle) -> N
 
     The report of the run then calls these assumptions checked, or violated, with the digest of the oracle's evidence.
     """
+    if run.spec.privacy.sampling == "poisson":
+        return  # who was drawn is secret: what the oracle saw, and a digest of it, would tell those who know of all others
     done = database.run(run.id).state is RunState.COMPLETED
     if done and not any(database.ledger.entries(run=run.id, kind=entries.EntryKind.ASSUMPTION_CHECKED.value, limit=1)):
         database.ledger.append(*findings(run, oracle))

@@ -12,7 +12,7 @@ from client_sim.journal import FleetJournal
 from client_sim.oracle import ParticipationOracle
 from client_sim.population import make_population
 from client_sim.records import ParticipationRecords
-from client_sim.simulator import FleetOptions, FleetSimulator, SecureAggregation, wake_interval
+from client_sim.simulator import FleetOptions, FleetSimulator, RoundTrace, SecureAggregation, wake_interval
 from client_sim.timing import effort_of
 from client_sim.workers import open_executor
 from contract.clock import SystemClock
@@ -92,18 +92,26 @@ def rounds(
             secure=computing.secure,
         )
         for trace in simulator.rounds():
-            facts = {
-                "shapes": dict(trace.shapes),
-                "virtual_s": trace.closed_s - trace.started_s,
-                "selection_s": trace.started_s - trace.position.opened_s,
-                "cohort": trace.cohort,
-                "violations": oracle.num_violations,
-                "smallest_separation": oracle.smallest_separation,
-                "most_participations": oracle.most_participations,
-            }
+            facts = _seen(trace, oracle)
             database.add_facts(run.id, trace.position.round_index, facts)
             yield {**facts, **trace.facts, "claim": orchestrator.claim()}
         record_findings(database, run, oracle)
+
+
+def _seen(trace: RoundTrace, oracle: ParticipationOracle) -> dict[str, Any]:
+    """What the fleet saw of a round, for the store and whoever reads it."""
+    if trace.position.sampled is not None:
+        # Of a sampled cohort everything that depends on who was drawn is as secret as the coins are, the time it took included.
+        return {"virtual_s": None}
+    return {
+        "shapes": dict(trace.shapes),
+        "virtual_s": trace.closed_s - trace.started_s,
+        "selection_s": trace.started_s - trace.position.opened_s,
+        "cohort": trace.cohort,
+        "violations": oracle.num_violations,
+        "smallest_separation": oracle.smallest_separation,
+        "most_participations": oracle.most_participations,
+    }
 
 
 def _own_engine(prepared: PreparedTask, run: Run, loader: Loader, workers: int | None) -> Engine:

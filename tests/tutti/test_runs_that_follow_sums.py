@@ -248,6 +248,12 @@ def test_poisson_cohorts_are_amplified_and_their_size_is_on_no_record(tmp_path: 
     assert {body["reported"] for body in bodies if body.get("result") == "committed"} == {0}
     assert {body["floor"] for body in bodies if body["kind"] == "round-charged"} == {0}
     assert [body["facts"]["adjacency"] for body in bodies if body["kind"] == "run-registered"] == ["add-or-remove"]
+    assert not [body for body in bodies if body["kind"] == "assumption-checked"]
+    with stores.opened(str(tmp_path)) as (database, _):
+        for row in database.rounds(result["run"]):
+            assert not {"cohort", "shapes", "smallest_separation", "most_participations"} & set(row.facts)
+            assert row.reported == 0
+            assert row.facts["virtual_s"] is None
 
 
 def test_a_round_that_nobody_was_drawn_for_is_released_as_any_other(tmp_path: Path) -> None:
