@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from contract.randomness import stream
-from privacy import accounting, ddg, distributed_plans, overflow, rotation, rounding, skellam
+from privacy import accounting, ddg, distributed_plans, overflow, rotation, rounding, skellam, zcdp
 from privacy.distributed import DistributedPlan
 from privacy.events import DistributedEvent, from_json, to_json
 
@@ -128,6 +128,29 @@ def test_low_bits_are_a_cliff_in_epsilon_at_equal_noise():
     assert [round(epsilon / gaussian, 2) for epsilon in epsilons[2:]] == [1.03, 1.0, 1.0]
     assert epsilons[1] / gaussian > 1.4
     assert epsilons[0] / gaussian > 4
+
+
+def test_at_the_size_of_the_published_chart_12_bits_fall_off_a_cliff():
+    """100 devices, 2^22 coordinates: 16 and 18 bits need the Gaussian's noise, 14 a little more, and 12 meet 20 but never 10.
+
+    The published chart (Stack Overflow, many rounds, sampling) has the same shape in accuracy. Noise takes room in the lane, so that
+    more of it makes the scale coarser and the inflated norm grow with it: epsilon has a floor that no noise goes below.
+    """
+
+    def epsilon(noise_multiplier: float, bits: int) -> float:
+        plan = ddg.plan(
+            dimension=1 << 22, clip_norm=1.0, noise_multiplier=noise_multiplier, devices=100, bits=bits, largest_block=1 << 30
+        )
+        return accounting.price(plan.event(100), 1e-6).epsilon
+
+    for target, gaussian in ((20.0, 0.323), (10.0, 0.570), (5.0, 1.039)):
+        assert zcdp.epsilon_generic(1 / (2 * gaussian**2), 1e-6) == pytest.approx(target, rel=2e-3)
+        assert all(epsilon(1.03 * gaussian, bits) <= target for bits in (16, 18))
+        assert epsilon((1.07 if target >= 10 else 1.2) * gaussian, 14) <= target
+    assert epsilon(0.45, 12) <= 20.0
+    floors = [epsilon(noise, 12) for noise in (2.0, 4.0, 16.0, 64.0)]
+    assert floors == sorted(floors, reverse=True)
+    assert min(floors) > 11.0
 
 
 def test_exact_lanes_cannot_overflow_and_the_narrowest_lane_hardly_does():
