@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from secagg import Phase, audit
+from secagg import Phase, Vector, audit, choose
 from secagg.messages import ShareKind
 from secagg.receipt import is_genuine
-from secagg.testing import run_round
+from secagg.testing import context_of, run_round
 
 
 @pytest.fixture
@@ -100,3 +100,17 @@ def test_receipt_says_what_the_device_agreed_to(outcome, context):
 def test_device_that_left_gives_no_receipt(outcome):
     outcome.clients[100].leave()
     assert outcome.clients[100].receipt() is None
+
+
+def test_releases_on_a_ring_without_enough_witnesses_are_a_fault(draw_inputs):
+    update = Vector(name="u", length=2, lane_bits=20, largest=9)
+    asked = choose(roster_size=70, vectors=(update,), corrupt_fraction=0.0, drop_fraction=0.05)
+    outcome = run_round(context_of(asked), draw_inputs(asked))
+    graph, transcript = outcome.server.membership.graph, outcome.transcript
+    assert audit(transcript, outcome.authority) == ()
+    silent = set(graph.witnesses[: asked.degree - asked.threshold + 1])
+    faults = audit(
+        replace(transcript, consistency=tuple(pair for pair in transcript.consistency if pair[0] not in silent)),
+        outcome.authority,
+    )
+    assert sum("too few witnesses had signed" in fault for fault in faults) == len(transcript.releases)
