@@ -30,6 +30,18 @@ SHAPES: Mapping[Ending, str] = {
     Ending.LOST_UPLOADING: "-v[]+!",
     Ending.REFUSED: "-v[]+*",
 }
+MEANINGS: Mapping[str, str] = {
+    "-v[]+^": "took part",
+    "-v[]+#": "trained, but the round was over",
+    "-v[#": "began, but the round was over",
+    "-!": "lost before it trained, or no server answered",
+    "-v[!": "lost while it trained",
+    "-v[]+!": "lost while it uploaded",
+    "-v[]+*": "was refused: its update is not what a device may send",
+    "-#": "was turned away: come back later",
+    "-": "may not take part yet, by its own record",
+}
+"""The frequent shapes in words."""
 TURNED_AWAY = "-#"
 """Checked in and was told to come back later."""
 NOT_ELIGIBLE = "-"

@@ -233,6 +233,8 @@ def fewest_devices(spec: TaskSpec) -> int:
     >>> fewest_devices(task.parse_mapping({"population": "p", "model": {"name": "mlp"}, "cohort": cohort, "rounds": 10}))
     80
     """
+    if spec.privacy.sampling == "poisson":
+        return 1  # a round takes whom it draws, and be it nobody
     cohort, fewest = spec.cohort, spec.minimum_survivors if spec.aggregation.secure else spec.cohort.fewest_reports
     apart = fewest * min(spec.rounds, cohort.minimum_separation + 1)
     if cohort.max_participations is None:

@@ -93,5 +93,9 @@ def main() -> None:
         app()
     except TuttiError as error:
         complain(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        complain(TuttiError(ErrorCode.ARGUMENT_INVALID, f"{error.filename}: {error.strerror}"))  # a path that the user gave
     except KeyboardInterrupt:
         complain(TuttiError(ErrorCode.INTERRUPTED, "stopped; what was committed is kept"))

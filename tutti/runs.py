@@ -87,6 +87,7 @@ def run(
     if transport == "grpc":
         hosting.refuse(spec)
     loader = open_loader(spec.data, model=spec.model.name) if data is None or isinstance(data, str) else data
+    require_devices(spec, loader)
     prepared = tasks.prepare(spec, vocabulary(spec, loader))
     settings = RunSettings(
         seed=seed,

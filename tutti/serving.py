@@ -6,6 +6,7 @@ import ipaddress
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Generator, Iterable
@@ -56,6 +57,20 @@ class ServeOptions:
         if self.certificate is None and not (self.plaintext or is_loopback(self.host)):
             detail = f"{self.host} can be reached by others: give --tls-cert and --tls-key, or --plaintext behind a proxy"
             raise TuttiError(ErrorCode.ARGUMENT_INVALID, detail)
+        if (self.certificate is None) != (self.key is None):
+            raise TuttiError(ErrorCode.ARGUMENT_INVALID, "TLS needs both --tls-cert and --tls-key")
+        if self.certificate is not None:
+            _require_pair(self.certificate, self.key)
+
+
+def _require_pair(certificate: Path, key: Path | None) -> None:
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+    except ssl.SSLError as error:
+        detail = f"{certificate} and {key} are no PEM certificate with its key: {error.reason or error}"
+        raise TuttiError(ErrorCode.ARGUMENT_INVALID, detail) from None
+    except OSError as error:
+        raise TuttiError(ErrorCode.ARGUMENT_INVALID, f"{certificate} or {key} cannot be read: {error.strerror}") from None
 
 
 async def serve(options: ServeOptions, specs: Iterable[TaskSpec]) -> None:

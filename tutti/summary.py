@@ -21,7 +21,8 @@ def print_summary(result: Mapping[str, Any], *, store: str, task_file: Path | No
     option = "" if store == ".tutti" else f" --store {store}"
     _print_files(console, result.get("files", {}))
     console.print("\n[bold]Next[/]")
-    for command, why in _next_commands(run, option, task_file):
+    suggests_words = any("top1" in name for name in result["metrics"])
+    for command, why in _next_commands(run, option, task_file, suggests_words=suggests_words):
         console.print(f"  [cyan]{command}[/]", soft_wrap=True)
         console.print(f"      {why}", style="dim", soft_wrap=True)
 
@@ -31,7 +32,8 @@ def _facts(result: Mapping[str, Any], privacy: Mapping[str, Any]) -> Table:
     table.add_column(style="dim", min_width=13)
     table.add_column(overflow="fold")
     table.add_row(
-        "run", f"{result['run'][:12]}  ({result['task']}, {result['rounds']} rounds, {result['abandoned']} abandoned)"
+        "run",
+        f"{result['run'][:12]}  ({result['task']}, {_counted(result['rounds'], 'round')}, {result['abandoned']} abandoned)",
     )
     table.add_row("model", f"sha256 {result['model_digest'][:16]}...")
     for name, value in _learned(result["metrics"]).items():
@@ -77,15 +79,22 @@ def _print_files(console: Console, files: Mapping[str, str]) -> None:
             console.print(f"  {what}: {path}", soft_wrap=True)
 
 
-def _next_commands(run: str, option: str, task_file: Path | None) -> Sequence[tuple[str, str]]:
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _next_commands(run: str, option: str, task_file: Path | None, *, suggests_words: bool) -> Sequence[tuple[str, str]]:
     small = task_file is not None and "small" in task_file.name
     first = (
         ("uv run tutti run deploy/tasks/next_word.yaml", "the 1.41M-parameter model of the published system")
         if small
         else (f"uv run tutti report {run}{option}", "the whole privacy report")
     )
+    own_data = (f"uv run tutti run {task_file} --data FILE.jsonl.gz", 'your own data: lines of {"client_id", "text"}')
+    own_model = ("uv run tutti init mine", "a task, a model and a loader of your own to start from")
+    predict = (f'uv run tutti predict {run}{option} "how are"', "what the model suggests next")
     return (
         first,
-        (f"uv run tutti run {task_file or 'TASK.yaml'} --data FILE.jsonl.gz", 'your own data: lines of {"client_id", "text"}'),
+        (own_data if task_file is not None else predict) if suggests_words else own_model,
         (f"uv run tutti serve{option}", "the server: REST and pages on port 7311, gRPC on 7310"),
     )

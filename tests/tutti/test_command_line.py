@@ -156,3 +156,27 @@ def test_templates_overwrite_nothing(
         assert call(monkeypatch, "init", tmp_path / place) == ErrorCode.ARGUMENT_INVALID.value.exit_code
         assert said in capsys.readouterr().err
     assert (tmp_path / "task.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("devices", "--server", "nonsense", "--count", 3, "--population", "p"), "is no HOST:PORT"),
+        (("devices", "--server", "127.0.0.1:1", "--count", 3, "--population", "p", "--data", "gone"), "there is no such file"),
+        (("serve", "--tls-cert", "task.yaml"), "TLS needs both"),
+        (("serve", "--tls-cert", "task.yaml", "--tls-key", "task.yaml"), "are no PEM certificate with its key"),
+        (("serve", "--tls-cert", "gone.pem", "--tls-key", "gone.pem"), "cannot be read: No such file or directory"),
+        (("run", "task.yaml", "--data", "one.jsonl"), "one.jsonl has 1 devices, but 2 rounds of task need 6 at least"),
+    ],
+    ids=str,
+)
+def test_what_cannot_work_is_refused_before_anything_starts(
+    words: tuple[object, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cohort = "{report_goal: 4, minimum_reports: 3, minimum_separation: 1}"
+    (tmp_path / "task.yaml").write_text(f"population: p\nmodel: {{name: next_word_small}}\ncohort: {cohort}\nrounds: 2\n")
+    (tmp_path / "one.jsonl").write_text('{"client_id": "a", "text": "hi there"}\n')
+    assert call(monkeypatch, *words) not in (0, 1)
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / ".tutti").exists()

@@ -4,6 +4,7 @@ import json
 import signal
 import threading
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Literal
@@ -15,9 +16,11 @@ from rich.table import Table
 
 from client_sim.fleet import Fleet
 from client_sim.fleet_setup import NO_LOSS, FleetSetup
+from client_sim.session_shapes import MEANINGS
 from client_sim.timing import Loss
 from contract.clock import SystemClock
 from contract.entropy import system_entropy
+from contract.errors import ErrorCode, TuttiError
 from contract.task import DataSpec
 from tutti.commands.options import JsonOption
 
@@ -50,8 +53,9 @@ def devices(
     """Play COUNT devices against a server, as many processes as cores, until Ctrl-C.
 
     Each device keeps its own participation record, trains here, and sends nothing but its encoded update. Use --data to let them
-    learn from a file, and --idle-s 0.01 to press the server. Shapes of sessions: `-v[]+^` took part, `-#` was turned away.
+    learn from a file, and --idle-s 0.01 to press the server.
     """
+    _require_usable(server, data)
     setup = FleetSetup(
         server=server,
         population=population,
@@ -72,28 +76,43 @@ def devices(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)
-    shapes, seconds = _watched(Fleet(setup, workers=workers), stop, duration_s)
+    shapes, seconds = _watched(Fleet(setup, workers=workers), stop, duration_s, server=server)
     if json_output:
         typer.echo(json.dumps({"devices": count, "seconds": round(seconds, 3), "sessions": dict(shapes.most_common())}))
 
 
-def _watched(fleet: Fleet, stop: threading.Event, duration_s: float | None) -> tuple[Counter[str], float]:
-    clock, shapes = SystemClock(), Counter[str]()
+def _require_usable(server: str, data: str) -> None:
+    host, _, port = server.rpartition(":")
+    if not host or not port.isdigit():
+        raise TuttiError(ErrorCode.ARGUMENT_INVALID, f"--server {server!r} is no HOST:PORT, such as 127.0.0.1:7310")
+    if data != "synthetic" and ":" not in data and not Path(data).is_file():
+        raise TuttiError(ErrorCode.DATA_INVALID, f"{data}: there is no such file, and it is no package.module:factory")
+
+
+def _watched(fleet: Fleet, stop: threading.Event, duration_s: float | None, *, server: str) -> tuple[Counter[str], float]:
+    clock, shapes, console = SystemClock(), Counter[str](), Console(stderr=True, highlight=False)
     began = clock.now_s()
     try:
-        with Live(_table(shapes, 0.0), console=Console(stderr=True), refresh_per_second=2, transient=False) as live:
+        with ExitStack() as stack:
+            show = _table(shapes, 0.0, server)
+            live = stack.enter_context(Live(show, console=console, refresh_per_second=2)) if console.is_terminal else None
             while not stop.wait(LOOK_S):
                 shapes.update(fleet.shapes())
-                live.update(_table(shapes, clock.now_s() - began))
+                if live is not None:
+                    live.update(_table(shapes, clock.now_s() - began, server))
                 if duration_s is not None and clock.now_s() - began >= duration_s:
                     break
     finally:
         fleet.stop()
+    if not console.is_terminal:
+        console.print(_table(shapes, clock.now_s() - began, server))
     return shapes, clock.now_s() - began
 
 
-def _table(shapes: Counter[str], seconds: float) -> Table:
-    table = Table("session", "devices", "a second", box=None, header_style="dim")
+def _table(shapes: Counter[str], seconds: float, server: str) -> Table | str:
+    if not shapes:
+        return f"no session has ended yet; devices ask {server} again and again"
+    table = Table("session", "devices", "a second", "", box=None, header_style="dim")
     for shape, number in shapes.most_common():
-        table.add_row(shape, str(number), f"{number / max(seconds, LOOK_S):.1f}")
+        table.add_row(shape, str(number), f"{number / max(seconds, LOOK_S):.1f}", MEANINGS.get(shape, ""))
     return table

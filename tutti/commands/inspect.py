@@ -34,11 +34,15 @@ def list_runs(store: StoreOption = ".tutti", json_output: JsonOption = False) ->
         return
     table = Table(box=None, header_style="dim")
     for name in ("run", "task", "state", "rounds", "epsilon", "started"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold" if name == "task" else "ellipsis", no_wrap=name != "task")
     for row in rows:
         epsilon = "" if row["epsilon"] is None else f"{row['epsilon']:.3g} at {row['delta']:g}"
-        table.add_row(row["run"][:12], row["task"], row["state"], f"{row['rounds']}/{row['planned']}", epsilon, row["started"])
-    Console(highlight=False).print(table if rows else "no runs yet: start one with `tutti run TASK.yaml`")
+        started = f"{row['started'][5:10]} {row['started'][11:16]}"
+        table.add_row(row["run"][:12], row["task"], row["state"], f"{row['rounds']}/{row['planned']}", epsilon, started)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # a pipe has no edge to fold at
+    console.print(table if rows else "no runs yet: start one with `tutti run TASK.yaml`")
 
 
 def show(run: RunArgument = "latest", store: StoreOption = ".tutti", json_output: JsonOption = False) -> None:

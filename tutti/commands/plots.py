@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from client_sim.session_shapes import MEANINGS
 from tutti import plots, results, stores
 from tutti.commands.options import JsonOption, RunArgument, StoreOption
 
@@ -76,4 +77,6 @@ def sessions(
         return
     console = Console(highlight=False, markup=False)
     for shape, row in shares.items():
-        console.print(f"{shape:<10} {row['count']:>9}  {100 * row['share']:5.1f}%  {'#' * round(50 * row['share'])}")
+        bar = "#" * round(20 * row["share"])
+        line = f"{shape:<8}{row['count']:>8}  {100 * row['share']:5.1f}%  {bar:<20} {MEANINGS.get(shape, '')}"
+        console.print(line.rstrip(), soft_wrap=True)
