@@ -1,7 +1,8 @@
 """Examples from JSON lines keyed by user, gzipped or plain, read once as a stream.
 
 Each line is an object `{"client_id", "text", ...}`; a selection file's lines also have `"tap": [s, e]`, `"selection": [s, e]`
-(code points of `text`) and `"entity"`. Users whose `int(md5(client_id), 16) % 10` is below 2 are held out.
+(code points of `text`) and `"entity"`; a feature file's have `"x": [numbers]` and `"y": class` in place of a text. Users whose
+`int(md5(client_id), 16) % 10` is below 2 are held out.
 """
 
 import gzip
@@ -21,7 +22,7 @@ import numpy.typing as npt
 from client_sim.data.loader import Example
 from contract.errors import ErrorCode, Problem, TuttiError
 
-Kind: TypeAlias = Literal["text", "selection"]
+Kind: TypeAlias = Literal["text", "selection", "features"]
 LONGEST_LINE = 1 << 20
 """Bytes; a longer line is a fault, so that a file without line ends cannot fill the memory."""
 MOST_PROBLEMS = 1000
@@ -150,9 +151,11 @@ def parse_line(line: bytes, kind: Kind) -> Example | str:
     if not isinstance(value, dict):
         return f"is no JSON object but a {type(value).__name__}"
     row = cast(dict[str, object], value)
-    fault = (
-        _text_fault(row, "client_id") or _text_fault(row, "text") or (_selection_fault(row) if kind == "selection" else None)
-    )
+    fault = _text_fault(row, "client_id")
+    if kind == "features":
+        fault = fault or _features_fault(row)
+    else:
+        fault = fault or _text_fault(row, "text") or (_selection_fault(row) if kind == "selection" else None)
     return fault or row
 
 
@@ -183,6 +186,14 @@ def _selection_fault(row: dict[str, object]) -> str | None:
     if not isinstance(row.get("entity"), str):
         return '"entity" must be a string'
     return None
+
+
+def _features_fault(row: dict[str, object]) -> str | None:
+    x, y = row.get("x"), row.get("y")
+    values = cast(list[object], x) if isinstance(x, list) else []
+    if not values or not all(type(value) in (int, float) for value in values):
+        return '"x" must be a list of numbers'
+    return None if type(y) is int and y >= 0 else '"y" must be the number of a class'
 
 
 def _is_span(span: object, length: int) -> bool:

@@ -42,9 +42,11 @@ def open_loader(data: DataSpec, *, model: str) -> Loader:
 def lines_of(model: str) -> Kind:
     """Which lines a file must have for this model.
 
-    >>> lines_of("next_word"), lines_of("text_selection")
-    ('text', 'selection')
+    >>> lines_of("next_word"), lines_of("text_selection"), lines_of("mlp")
+    ('text', 'selection', 'features')
     """
+    if model == "mlp":
+        return "features"
     return "selection" if model == "text_selection" else "text"
 
 

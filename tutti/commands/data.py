@@ -1,32 +1,34 @@
-"""`tutti data`: checks data files before anything trains on them."""
+"""`tutti data`: checks data files before anything trains on them, and converts those of other frameworks."""
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from client_sim.data.jsonlines import MOST_PROBLEMS, JsonLinesLoader, check_file
+from client_sim.data import convert as conversion
+from client_sim.data.jsonlines import MOST_PROBLEMS, JsonLinesLoader, Kind, check_file
 from contract.errors import ErrorCode
 from tutti.commands.options import JsonOption
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    group = typer.Typer(help="Check data files before anything trains on them.", no_args_is_help=True)
+    group = typer.Typer(help="Check data files before anything trains on them; convert those of others.", no_args_is_help=True)
     group.callback()(_group)
     group.command("check")(check)
+    group.command("convert")(convert)
     app.add_typer(group, name="data")
 
 
 def _group() -> None:
-    """Check data files before anything trains on them."""
+    """Check data files before anything trains on them; convert those of others."""
 
 
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON lines keyed by user, gzipped or plain.")],
     kind: Annotated[
-        Literal["text", "selection"], typer.Option(help="What each line holds besides client_id: text, or a selection in it.")
+        Kind, typer.Option(help="What each line holds besides client_id: text, a selection in it, or features and a class.")
     ] = "text",
     json_output: JsonOption = False,
 ) -> None:
@@ -51,6 +53,28 @@ def check(
     raise typer.Exit(ErrorCode.DATA_INVALID.value.exit_code if problems else 0)
 
 
-def _users(file: Path, kind: Literal["text", "selection"]) -> dict[str, int]:
+def _users(file: Path, kind: Kind) -> dict[str, int]:
     loader = JsonLinesLoader(file, kind=kind)
     return {"users": loader.num_devices, "held_out": loader.num_held_out}
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="FROM", help="JSON lines, LEAF's JSON, or TFF's SQLite client data.")],
+    target: Annotated[Path, typer.Argument(metavar="TO", help="Its ending says what it becomes: .jsonl(.gz), .json, .sqlite.")],
+    field: Annotated[
+        int | None, typer.Option(min=0, help="LEAF, where x is a list of texts: which of them is the text (Sent140: 4).")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="SQLite: the one split to read, such as `train`; all unless given.")] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Convert TensorFlow Federated's client data (SQLite) and LEAF's JSON to JSON lines keyed by user, and back.
+
+    Such as:
+
+        tutti data convert shakespeare.sqlite shakespeare.jsonl.gz --split train
+    """
+    read, written, examples = conversion.convert(source, target, field=field, split=split)
+    if json_output:
+        typer.echo(json.dumps({"from": read, "to": written, "examples": examples, "file": str(target)}))
+    else:
+        typer.echo(f"{target}: {examples} examples, from {read} to {written}")
