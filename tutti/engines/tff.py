@@ -96,7 +96,7 @@ class TffRounds:
             },
             "aggregation": dict(self._plan.asked),
         }
-        return self._engine.call("build", facts, {"parameters": self._parameters, **_constants(model)})[0]["aggregations"]
+        return self._engine.call("build", facts, {"parameters": self._parameters, **constants(model)})[0]["aggregations"]
 
     def _play(self) -> tuple[NDArray[np.float64], dict[str, float]]:
         """What the round changed in the model, float64 of shape (d,), and what TFF measured while training."""
@@ -177,9 +177,9 @@ class TffMechanism:
         """None of ours; a clip norm that moves does so inside of TFF, by bits that are charged."""
         return {}
 
-    def after(self, noised: NDArray[np.int64], *, count: int, seed: bytes) -> "TffMechanism":
+    def after(self, noised: NDArray[np.int64], *, count: int, seed: bytes, leaf: int) -> "TffMechanism":
         """The same."""
-        del noised, count, seed
+        del noised, count, seed, leaf
         return self
 
     def restored(self, values: Mapping[str, float]) -> "TffMechanism":
@@ -244,7 +244,7 @@ class TffOptimizer:
         return self.following(), {}
 
 
-def _constants(model: Model) -> dict[str, NDArray[Any]]:
+def constants(model: Model) -> dict[str, NDArray[Any]]:
     """What a network needs besides parameters: of text selection, what stands where there is no token."""
     if not isinstance(model, TextSelection):
         return {}

@@ -43,6 +43,10 @@ def problems(spec: TaskSpec, *, weighted: bool) -> list[Problem]:
         refuse("privacy.sampling", "is given its cohorts and samples nobody", "Remove it, or use our own engine.")
     if privacy.metrics is not None:
         refuse("privacy.metrics", "carries no metrics inside the noised sum", "Remove it, or use our own engine.")
+    if privacy.adaptive_zeroing is not None:
+        refuse("privacy.adaptive_zeroing", "zeroes no update", "Remove it, or use our own engine.")
+    if spec.aggregation.scale != "fixed":
+        refuse("aggregation.scale", "keeps one scale", "Remove it, or use our own engine.")
     if weighted and privacy.mechanism != "none":
         refuse(
             "privacy.mechanism", "weighs by examples only where no noise is calibrated to equal weights", "Use --engine tff."
