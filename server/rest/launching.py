@@ -126,7 +126,7 @@ def approve(services: Services, principal: Principal, run: Run, body: bodies.App
     job = services.jobs.of(run.id)
     if not services.policies.approval_required(run.spec.population):
         raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} needs no approval")
-    if job is not None and principal.id == job.requested_by:
+    if principal.id in _asked_for(services, run, job):
         raise TuttiError(ErrorCode.FORBIDDEN, "whoever launched a run cannot approve it: another person must")
     if body.what == "start":
         if job is None or job.state is not JobState.AWAITING_APPROVAL:
@@ -140,6 +140,15 @@ def approve(services: Services, principal: Principal, run: Run, body: bodies.App
     if releases.approved(services.store, run, model.digest):
         raise TuttiError(ErrorCode.RUN_STATE, f"the release of the model after {body.round} rounds is approved")
     approvals.record(services, principal, run, what="release", model=model)
+
+
+def _asked_for(services: Services, run: Run, job: Job | None) -> set[str]:
+    """The tokens that asked for a run: by itself, or as an arm of an audit, whose runs have no jobs of their own."""
+    if job is not None:
+        return {job.requested_by}
+    audits = services.audits.page(limit=1000, populations={run.spec.population})
+    audited = [audit.id for audit in audits if run.settings.get("data_digest") in audit.data_digests]
+    return {found.requested_by for found in services.jobs.of_all(audited).values()}
 
 
 def _in_data(services: Services, key: str, name: str, faults: list[Problem]) -> str | None:

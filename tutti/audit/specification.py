@@ -79,7 +79,7 @@ class AuditSpec:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     name: task.Name
     task: TaskSpec
-    seed: Annotated[int, Field(ge=0, lt=1 << 62)] = 1
+    seed: Annotated[int, Field(ge=0, lt=1 << 53)] = 1
     canaries: CanarySpec = field(default_factory=CanarySpec)
     references: Annotated[int, Field(ge=100, le=MOST_REFERENCES)] = 100_000
     beam: Annotated[int, Field(ge=5, le=1000)] = 20
@@ -136,8 +136,20 @@ def parse_mapping(mapping: object) -> AuditSpec:
     if len(set(names)) != len(names):
         raise TaskFormError((Problem("treatments", f"names must differ: {names}", "Give each arm a name of its own."),))
     for arm in spec.arms:
+        _refuse_keys(arm)
         spec.arm(arm)
     return spec
+
+
+def _refuse_keys(arm: ArmSpec) -> None:
+    sections = {one.name for one in dataclasses.fields(TaskSpec)} - {"name"}
+    faults = tuple(
+        Problem(f"{arm.name}.change.{key}", "is no section of a task that an arm can change", "Remove this key.")
+        for key in arm.change
+        if key not in sections
+    )
+    if faults:
+        raise TaskFormError(faults)
 
 
 def read(path: Path) -> AuditSpec:

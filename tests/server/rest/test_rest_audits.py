@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from privacy.ledger.entries import EntryKind
-from server.jobs import Jobs, JobState
+from server.audits import PlannedAudit
+from server.jobs import JobKind, Jobs, JobState
 from server.store.values import RunState
 from server.tokens import Scope
 from tutti import audit_jobs
@@ -136,7 +137,10 @@ def test_what_cannot_be_audited_is_refused_before_anything_is_kept(played: Api) 
     no_task = {key: value for key, value in AUDIT.items() if key != "task"}
     unknown = _changed(canaries={"colour": 3})
     features = _changed(task={**AUDIT["task"], "model": {"name": "mlp"}})
-    for audit in (elsewhere, model, no_task, unknown, features, _changed(task=3), _changed(references=5)):
+    renamed, misspelt = (_changed(treatments=[{"name": "other", "change": {key: "x"}}]) for key in ("name", "spec"))
+    beyond = _changed(seed=1 << 60)  # no canonical JSON holds it
+    wrong = (elsewhere, model, no_task, unknown, features, renamed, misspelt, beyond, _changed(task=3), _changed(references=5))
+    for audit in wrong:
         answer = _ask(played, audit)
         assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json"), answer.text
     assert played.client.get("/v1/audits/jobs").json()["items"] == []
@@ -165,6 +169,28 @@ def test_an_audit_waits_for_another_persons_approval_where_the_population_asks_f
     (approval,) = guarded.store.ledger.entries(population="audited", kind=EntryKind.APPROVAL.value)
     facts = json.loads(approval.body)
     assert (facts["what"], facts["audit"], facts["run"]) == ("audit", audit["audit"], None)
+
+
+def test_whoever_asked_for_an_audit_cannot_release_the_models_that_it_trained(guarded: Api) -> None:
+    both = guarded.tokens.create(name="test", scopes=(Scope.OPERATOR, Scope.PRIVACY_OFFICER), populations=())
+    officer, services = guarded.headers(Scope.PRIVACY_OFFICER), guarded.app.state.services
+    run = guarded.store.run("latest")
+    planned = PlannedAudit(
+        id="ab" * 32, name="audit", task=run.spec.name, population=run.spec.population, spec={},
+        data_digests=(run.settings["data_digest"],),
+    )  # fmt: skip
+    asked = guarded.app.state.services.tokens.principal(both.text).id
+    services.jobs.add(
+        job=planned.id, kind=JobKind.AUDIT, population=planned.population, requested_by=asked, workers=0, approved=True,
+        also=[services.audits.row(planned)],
+    )  # fmt: skip
+    rule = {"required": True, "reason": "quarterly review"}
+    address = f"/v1/populations/{run.spec.population}/approval"
+    assert guarded.client.put(address, json=rule, headers=officer).status_code == 200
+    wish, address = {"what": "release", "round": run.next_round}, f"/v1/runs/{run.id}:approve"
+    own = guarded.client.post(address, json=wish, headers={"Authorization": f"Bearer {both.text}"})
+    assert own.status_code == 403, own.text
+    assert guarded.client.post(address, json=wish, headers=officer).status_code == 200
 
 
 def test_tokens_see_the_audits_of_their_populations_only(guarded: Api) -> None:
