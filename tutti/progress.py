@@ -66,7 +66,7 @@ class LiveRounds:
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for name in ("round", "state", "devices", "loss", "accuracy", "update norm", "rho", "epsilon"):
-            table.add_column(name, justify="left" if name == "state" else "right", min_width=7)
+            table.add_column(name, justify="left" if name == "state" else "right", min_width=7, overflow="fold")
         for facts in self._rows:
             table.add_row(*_cells(facts))
         return Group(table, self._progress)
