@@ -204,7 +204,7 @@ def main() -> None:
         rows += [measure(32, 1_300_000, drop=0.1)]
         rows += [measure(n, d, drop=q) for n in (16, 32, 64) for d in (10_000, 100_000) for q in (0.0, 0.1)]
         rows += [measure(n, 1_300_000, drop=q, repeats=1) for n in (16, 64) for q in (0.0, 0.1)]
-        rows += [measure(1000, 100_000, drop=0.1, corrupt=0.1, repeats=1)]
+        rows += [measure(1000, d, drop=0.1, corrupt=0.1, repeats=1) for d in (100_000, 1_300_000)]
     first = rows[0]
     summary = {
         "work": "secagg, 32 devices, 1.3M parameters, 21 bits, complete graph",
