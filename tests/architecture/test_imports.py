@@ -39,6 +39,13 @@ def test_what_trainer_takes_from_contract_drags_nothing_in(graph: grimp.ImportGr
         assert upstream <= {"contract", "numpy"} | sys.stdlib_module_names, module
 
 
+def test_nothing_of_ours_imports_tensorflow(graph: grimp.ImportGraph) -> None:
+    # TensorFlow Federated lives in an environment of its own and is talked to through a process.
+    reached = {name for package in PACKAGES for name in _roots_reached(graph, package)}
+    assert "tutti" in reached
+    assert not {name for name in reached if name.startswith("tensorflow") or name == "tff_engine"}
+
+
 def test_no_other_distribution_owns_our_names() -> None:
     owners = packages_distributions()
     taken = {name: set(owners.get(name, ())) - {"tutti-fl"} for name in PACKAGES}
