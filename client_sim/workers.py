@@ -6,9 +6,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from client_sim.data.loader import Loader, example_counts
 from client_sim.encoding import Encoder, encoder_of
 from client_sim.executor import Job, Updates
 from client_sim.local_work import LocalWork, WorkSetup, add_up
+from client_sim.placement import PLATFORMS, Placement
 from client_sim.secure_cohort import SecureCohort
 from client_sim.secure_work import SecureWork
 from client_sim.shared_arrays import SharedArray
@@ -27,20 +29,24 @@ from contract.errors import ErrorCode, TuttiError
 from contract.task import ModelSpec, TaskSpec
 from trainer.vocabulary import Vocabulary
 
+if TYPE_CHECKING:
+    from client_sim.ray_executor import RayExecutor
+
 MOST_STARTS = 3
 """How often the same share of a job is tried before the job is given up."""
 
 
 def open_executor(
-    spec: TaskSpec, loader: Loader, *, workers: int | None = None, vocabulary: Vocabulary | None = None
-) -> "WorkerPool | InMemoryExecutor":
-    """The executor for a task: `workers` processes, one a core unless given; 0 trains in this process.
+    spec: TaskSpec, loader: Loader, *, workers: int | Placement | None = None, vocabulary: Vocabulary | None = None
+) -> "WorkerPool | InMemoryExecutor | RayExecutor":
+    """The executor for a task: a number of worker processes, one a core unless given (0 trains in this process), or a `Placement`.
 
     `vocabulary` replaces the model's named one (words counted in the data). A loader that cannot be sent to another process (one
     defined in a notebook) is used in this process unless `workers` says otherwise.
 
     Raises:
-      TuttiError: ARGUMENT_INVALID if `workers` were asked for and the loader cannot be sent to them.
+      TuttiError: ARGUMENT_INVALID if workers were asked for and the loader cannot be sent to them; ENGINE_MISSING if the backend
+        or Ray cannot be used here.
     """
     options = model_options(spec.model) | ({} if vocabulary is None else {"vocabulary": vocabulary})
     setup = WorkSetup(
@@ -50,12 +56,21 @@ def open_executor(
         training=spec.training,
         locale=spec.data.locale,
     )
-    if workers is None:
-        workers = len(cores.available()) if can_be_sent(loader) else 0
-    elif workers > 0 and not can_be_sent(loader):
+    placement = Placement.of(workers)
+    backend, count = placement.chosen_backend(), placement.workers
+    elsewhere = placement.executor == "ray" or backend != "cpu"
+    if (count or elsewhere) and not can_be_sent(loader):
         detail = f"a {type(loader).__name__} cannot be sent to worker processes: define it in a module, or use workers=0"
         raise TuttiError(ErrorCode.ARGUMENT_INVALID, detail)
-    return WorkerPool(setup, num_workers=workers) if workers else InMemoryExecutor(setup)
+    if count is None:
+        count = len(cores.available()) if can_be_sent(loader) else 0
+    if placement.executor == "ray":
+        from client_sim.ray_executor import RayExecutor
+
+        return RayExecutor(setup, num_actors=max(1, count), address=placement.ray_address)
+    if backend != "cpu":
+        return WorkerPool(setup, num_workers=1, backend=backend)
+    return WorkerPool(setup, num_workers=count) if count else InMemoryExecutor(setup)
 
 
 def model_options(model: ModelSpec) -> dict[str, Any]:
@@ -120,7 +135,7 @@ class InMemoryExecutor:
 
 
 class WorkerPool:
-    """`num_workers` processes, each pinned to a core before it starts.
+    """`num_workers` processes, each pinned to a core before it starts; on another `backend` they are not pinned.
 
     A worker that dies is started again and its share of the job done anew; what it had summed is dropped, so that no device counts
     twice. Only sums leave a worker: its part of memory holds the total of its share.
@@ -130,7 +145,7 @@ class WorkerPool:
       TuttiError: if a worker cannot start.
     """
 
-    def __init__(self, setup: WorkSetup, *, num_workers: int) -> None:
+    def __init__(self, setup: WorkSetup, *, num_workers: int, backend: str = "cpu") -> None:
         if num_workers < 1:
             raise ValueError(f"num_workers must be at least 1, not {num_workers}")
         self._setup = setup
@@ -138,7 +153,7 @@ class WorkerPool:
         self._parameters: list[SharedArray] = []
         self._totals: list[SharedArray] = []
         usable = cores.available()
-        self._workers = [_Worker(usable[index % len(usable)]) for index in range(num_workers)]
+        self._workers = [_Worker(usable[index % len(usable)], backend) for index in range(num_workers)]
         for worker in self._workers:
             worker.start(self._pickled)
         for worker in self._workers:
@@ -156,13 +171,13 @@ class WorkerPool:
           TuttiError: with a worker's reason, or INTERNAL if a share of the job killed its worker `MOST_STARTS` times.
         """
         encoder = self._broadcast(job)
-        shares = self._shares(job)
-        answers = self._train(job, shares)
+        split = self._shares(job)
+        answers = self._train(job, split)
         total = np.zeros(encoder.encoded_dimension, np.int64)
-        for share, shared in zip(shares, self._totals, strict=True):
+        for share, shared in zip(split, self._totals, strict=True):
             if len(share):
                 total += shared.array
-        return _merged(job, shares, answers, total)
+        return merged(job, split, answers, total)
 
     def begin_secure(self, job: Job, authority_seed: bytes) -> SecureCohort:
         """The devices of `job` as clients of a secure round, spread over the workers."""
@@ -199,24 +214,13 @@ class WorkerPool:
         self._workers = []
 
     def _shares(self, job: Job) -> list[npt.NDArray[np.int64]]:
-        """Rows of the job for each worker, so that all have about as many examples.
+        return shares(self._setup, job, len(self._workers))
 
-        Integers add up to the same sum whoever adds them, so the split is free to follow the load.
-        """
-        limit = self._setup.training.max_examples
-        load = np.minimum(example_counts(self._setup.loader, job.devices), limit) + 1
-        finish = np.zeros(len(self._workers))
-        owner = np.zeros(len(job.devices), np.int64)
-        for row in np.argsort(-load, kind="stable"):
-            owner[row] = np.argmin(finish)
-            finish[owner[row]] += load[row]
-        return [np.flatnonzero(owner == index) for index in range(len(self._workers))]
-
-    def _train(self, job: Job, shares: Sequence[npt.NDArray[np.int64]]) -> list[Done | None]:
-        orders = [Train(job.plan, job.devices[share], job.order_seed, job.noise_seed) for share in shares]
-        working = [index for index, share in enumerate(shares) if len(share)]
+    def _train(self, job: Job, split: Sequence[npt.NDArray[np.int64]]) -> list[Done | None]:
+        orders = [Train(job.plan, job.devices[share], job.order_seed, job.noise_seed) for share in split]
+        working = [index for index, share in enumerate(split) if len(share)]
         lost = [index for index in working if not self._workers[index].send(orders[index])]
-        answers: list[Done | None] = [None] * len(shares)
+        answers: list[Done | None] = [None] * len(split)
         failures: list[Failed] = []
         for index in working:
             answer = None if index in lost else self._workers[index].receive()
@@ -275,11 +279,25 @@ class WorkerPool:
             raise TuttiError(ErrorCode.INTERNAL, f"a worker did not start ({worker.how_it_ended()})")
 
 
+def shares(setup: WorkSetup, job: Job, count: int) -> list[npt.NDArray[np.int64]]:
+    """Rows of the job for each of `count` workers, so that all have about as many examples.
+
+    Integers add up to the same sum whoever adds them, so the split is free to follow the load.
+    """
+    load = np.minimum(example_counts(setup.loader, job.devices), setup.training.max_examples) + 1
+    finish = np.zeros(count)
+    owner = np.zeros(len(job.devices), np.int64)
+    for row in np.argsort(-load, kind="stable"):
+        owner[row] = np.argmin(finish)
+        finish[owner[row]] += load[row]
+    return [np.flatnonzero(owner == index) for index in range(count)]
+
+
 class _Worker:
     """One process and the socket to it. `send` and `receive` say by their result whether it lives."""
 
-    def __init__(self, core: int) -> None:
-        self._core = core
+    def __init__(self, core: int, backend: str) -> None:
+        self._core, self._backend = core, backend
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection[Any, Any] | None = None
 
@@ -291,11 +309,11 @@ class _Worker:
         ours, theirs = socket.socketpair()
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
-            "JAX_PLATFORMS": "cpu",
+            "JAX_PLATFORMS": PLATFORMS[self._backend],
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
-        with cores.pinned(self._core):
+        with cores.pinned(self._core) if self._backend == "cpu" else nullcontext():
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "client_sim.worker_process", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
@@ -339,13 +357,14 @@ class _Worker:
         return f"exit status {status}"
 
 
-def _merged(
-    job: Job, shares: Sequence[npt.NDArray[np.int64]], answers: Sequence[Done | None], total: npt.NDArray[np.int64]
+def merged(
+    job: Job, split: Sequence[npt.NDArray[np.int64]], answers: Sequence[Done | None], total: npt.NDArray[np.int64]
 ) -> Updates:
+    """What the workers measured, in the order of the job's devices, with the sum of their sums."""
     count = len(job.devices)
     metrics: dict[str, npt.NDArray[np.float64]] = {}
     norms = np.zeros(count, np.int64)
-    for share, answer in zip(shares, answers, strict=True):
+    for share, answer in zip(split, answers, strict=True):
         if answer is not None:
             norms[share] = answer.norms_squared
             for name, values in answer.metrics.items():

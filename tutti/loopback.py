@@ -13,6 +13,7 @@ from client_sim.data.loader import Loader
 from client_sim.fleet import Fleet
 from client_sim.fleet_setup import FleetSetup
 from client_sim.journal import FleetJournal
+from client_sim.placement import Placement
 from client_sim.timing import Loss
 from contract.entropy import system_entropy
 from contract.errors import ErrorCode, TuttiError
@@ -46,7 +47,7 @@ def rounds(
     prepared: PreparedTask,
     loader: Loader,
     *,
-    workers: int | None,
+    workers: int | Placement | None,
     faults: FaultHook,
     directory: Path,
 ) -> Iterator[Mapping[str, Any]]:
@@ -61,7 +62,7 @@ def rounds(
         server = _ServerThread(lambda: hosting.hosted(database, table, run.spec.population, ended.put))
         stack.callback(server.stop)
         port = server.start()
-        fleet = Fleet(_setup(run, prepared, loader, directory, port, authority_seed), workers=workers or None)
+        fleet = Fleet(_setup(run, prepared, loader, directory, port, authority_seed), workers=processes(workers))
         stack.callback(fleet.stop)
         table.most_devices = muster = Muster(prepared.spec, fleet.sighted, num_devices=loader.num_devices)
         watched = WatchedReleases(prepared.spec, journal, database.rounds(run.id), num_devices=loader.num_devices)
@@ -77,6 +78,18 @@ def rounds(
                     watched.observe(ended.get_nowait(), fleet)
         if watched.complete:
             record_findings(database, run, watched.oracle)
+
+
+def processes(workers: int | Placement | None) -> int | None:
+    """How many processes the fleet has; None leaves it to the cores.
+
+    Raises:
+      TuttiError: MECHANISM_UNSUPPORTED for a placement elsewhere: devices over gRPC train on this machine's cores.
+    """
+    where = Placement.of(workers)
+    if where.executor != "processes" or where.backend in ("gpu", "tpu"):
+        raise TuttiError(ErrorCode.MECHANISM_UNSUPPORTED, "--transport grpc trains on this machine's cores, with processes")
+    return where.workers or None
 
 
 def _watched(
@@ -118,7 +131,7 @@ def _setup(run: Run, prepared: PreparedTask, loader: Loader, directory: Path, po
         data=loader,
         order_seed=simulation_seed(run),
         noise_seed=noise_seed(run),
-        loss=Loss(),
+        loss=Loss(download=0.02, training=0.05, upload=0.03),  # a tenth, spread over the phases
         records=directory / "devices.db",
         scope=run.id,
         vocabulary=vocabulary_of(prepared),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client_sim.data.loader import Loader
+from client_sim.placement import Placement
 from contract.errors import ErrorCode, TuttiError
 from contract.task import TaskSpec
 from privacy import events
@@ -49,7 +50,7 @@ def train(
     *,
     seed: int,
     store: str,
-    workers: int | None,
+    workers: int | Placement | None,
     progress: Progress | None = None,
     approved: bool = False,
 ) -> Arm:

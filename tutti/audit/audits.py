@@ -17,6 +17,7 @@ from client_sim import canaries as canary_files
 from client_sim.canaries import CanaryLoader
 from client_sim.data import open_loader
 from client_sim.data.loader import Loader
+from client_sim.placement import Placement
 from contract import canonical
 from contract.clock import SystemClock
 from contract.errors import ErrorCode, TuttiError
@@ -78,7 +79,7 @@ def run(
     *,
     data: Loader | None = None,
     store: str = ".tutti",
-    workers: int | None = None,
+    workers: int | Placement | None = None,
     watchers: Watchers | None = None,
     approved: bool = False,
 ) -> dict[str, Any]:

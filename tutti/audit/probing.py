@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from client_sim.placement import Placement
 from client_sim.records import ParticipationRecords
 from contract.task import TaskSpec
 from privacy.audit import Finding, Judgement, attack, claim, comparison_delta, judge
@@ -83,7 +84,7 @@ def probe(
     *,
     store: str,
     directory: Path,
-    workers: int | None,
+    workers: int | Placement | None,
     rounds: Callable[[TaskSpec], AbstractContextManager[Progress]],
     approved: bool = False,
 ) -> Probed:

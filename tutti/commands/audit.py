@@ -16,7 +16,7 @@ from tutti import audit as audits
 from tutti.audit import page, specification
 from tutti.audit.scores import Watch
 from tutti.audit.specification import AuditSpec
-from tutti.commands.options import JsonOption, StoreOption, WorkersOption
+from tutti.commands.options import BackendOption, JsonOption, StoreOption, WorkersOption, placement
 from tutti.progress import LiveRounds
 
 
@@ -45,6 +45,7 @@ def audit(
     ] = None,
     canaries: Annotated[Path | None, typer.Option(help="Canaries as an earlier audit wrote them.")] = None,
     workers: WorkersOption = None,
+    backend: BackendOption = "auto",
     store: StoreOption = ".tutti",
     json_output: JsonOption = False,
 ) -> None:
@@ -60,7 +61,7 @@ def audit(
     spec = _changed(specification.read(task_file), data=data, rounds=rounds, noise=noise, references=references, seed=seed)
     if (model is None) != (canaries is None):
         raise TuttiError(ErrorCode.ARGUMENT_INVALID, "--model and --canaries go together")
-    console = Console(stderr=True)
+    console, where = Console(stderr=True), placement(workers, backend)
     if model is not None and canaries is not None:
         with _bar(console, quiet=json_output) as bar:
             scored = audits.score_model(spec, model, canaries, watch=_watch(bar, "references"))
@@ -70,7 +71,7 @@ def audit(
         watchers = audits.Watchers(
             rounds=lambda arm: LiveRounds(arm, quiet=True), scoring=lambda name: _watch(bar, f"{name}: references")
         )
-        result = audits.run(spec, store=store, workers=workers, watchers=watchers)
+        result = audits.run(spec, store=store, workers=where, watchers=watchers)
     tables = [
         ("Control and treatments", page.ARM_COLUMNS, page.arm_rows(result)),
         ("Cells", page.CELL_COLUMNS, page.cell_rows(result)),

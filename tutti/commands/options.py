@@ -2,7 +2,10 @@
 
 from typing import Annotated
 
+import jax
 import typer
+
+from client_sim.placement import Placement
 
 StoreOption = Annotated[
     str,
@@ -13,3 +16,26 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a p
 WorkersOption = Annotated[
     int | None, typer.Option(min=0, help="Worker processes; one a core unless given. 0 trains in this process.")
 ]
+BackendOption = Annotated[
+    str, typer.Option("--backend", help="`cpu`, `gpu`, `tpu`, or `auto`: an accelerator if one can be used here.")
+]
+ExecutorOption = Annotated[
+    str,
+    typer.Option("--executor", help="`processes` of this machine, or `ray` (the extra `ray`): few actors that live all run."),
+]
+RayAddressOption = Annotated[
+    str | None, typer.Option("--ray-address", help="Of a running Ray cluster, such as `auto`; none starts one here.")
+]
+
+
+def placement(workers: int | None, backend: str, executor: str = "processes", ray_address: str | None = None) -> Placement:
+    """Where to train, once it is clear that this is possible here.
+
+    Raises:
+      TuttiError: ARGUMENT_INVALID or ENGINE_MISSING, before anything is on the record.
+    """
+    chosen = Placement(workers=workers, backend=backend, executor=executor, ray_address=ray_address)
+    chosen.chosen_backend()
+    # This process evaluates on the processor: the memory of a card is for the worker that trains on it.
+    jax.config.update("jax_platforms", "cpu")
+    return chosen
