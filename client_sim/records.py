@@ -39,6 +39,7 @@ class ParticipationRecords:
       path: the fleet's own SQLite file; None keeps the records in memory.
       scope: whose records; other scopes in the same file are left alone.
       created_s: when records that are not on file were made.
+      first_index: of the scope, where the caller's index 0 stands: runs that share records count on from each other.
 
     >>> records = ParticipationRecords(num_devices=3)
     >>> records.charge(np.array([1]), 5)
@@ -46,11 +47,14 @@ class ParticipationRecords:
     [True, False, True]
     """
 
-    def __init__(self, *, num_devices: int, path: Path | None = None, scope: str = "", created_s: float = 0.0) -> None:
+    def __init__(
+        self, *, num_devices: int, path: Path | None = None, scope: str = "", created_s: float = 0.0, first_index: int = 0
+    ) -> None:
         if num_devices < 1:
             raise ValueError(f"num_devices must be at least 1, not {num_devices}")
         self.num_devices = num_devices
         self.scope = scope
+        self._first_index = first_index
         self._created_s = np.full(num_devices, created_s)
         self._last = np.full(num_devices, NEVER, np.int64)
         self._previous = np.full(num_devices, NEVER, np.int64)
@@ -67,8 +71,8 @@ class ParticipationRecords:
             self._database = None
 
     def last(self, devices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Index of each device's last participation, NEVER if there is none; shape (n,)."""
-        return self._last[devices]
+        """Index of each device's last participation, NEVER or less if there is none since the caller's index 0; shape (n,)."""
+        return np.where(self._last[devices] == NEVER, NEVER, self._last[devices] - self._first_index)
 
     def participations(self, devices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """How often each device took part, shape (n,)."""
@@ -91,8 +95,8 @@ class ParticipationRecords:
 
         Source: MinimumSeparationPolicy of google.internal.federatedcompute.v1.
         """
-        last = self._last[devices]
-        may = (last == NEVER) | (current_index - last - 1 >= minimum_separation)
+        last, index = self._last[devices], current_index + self._first_index
+        may = (last == NEVER) | (index - last - 1 >= minimum_separation)
         if max_participations is not None:
             may &= self._participations[devices] < max_participations
         return may & (now_s - self._created_s[devices] >= trustworthiness_s)
@@ -105,6 +109,7 @@ class ParticipationRecords:
         """
         if len(np.unique(devices)) != len(devices):
             raise ValueError("devices must be named once each")
+        index += self._first_index
         late = devices[self._last[devices] >= index]
         if len(late):
             raise ValueError(f"device {late[0]} took part in release {self._last[late[0]]}, so not in {index} after it")
@@ -172,7 +177,7 @@ class ParticipationRecords:
                 self._write(self._database, np.flatnonzero((self._last != NEVER) | self._sent | (self._created_s != 0)))
 
     def _require_charged(self, devices: npt.NDArray[np.int64], index: int) -> None:
-        other = devices[self._last[devices] != index]
+        other = devices[self._last[devices] != index + self._first_index]
         if len(other):
             raise ValueError(f"device {other[0]} is not charged for release {index}")
 

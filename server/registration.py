@@ -40,6 +40,8 @@ class RunSettings:
     """What the simulation is driven by when no `seed` is given: drawn once, so that a resumed run meets the same devices."""
     devices: int | None = None
     """Devices in the data; None where devices come by themselves."""
+    shared_records: int | None = None
+    """First index of this run in the device records of its population; None if its devices keep records of their own."""
     engine: str | None = None
     """Name and version of what computes in our stead; None for our own engine."""
 
@@ -53,6 +55,7 @@ class RunSettings:
             "data_digest": self.data_digest,
             "drawn_seed": self.drawn_seed,
             "devices": self.devices,
+            "shared_records": self.shared_records,
             "engine": self.engine,
         }
 
@@ -103,6 +106,7 @@ def register(
                 "not_covered": list(not_covered),
                 "start_digest": parameters_digest(blobs.pack_parameters(start)),
                 **({} if settings.devices is None else {"devices": settings.devices}),
+                **({} if settings.shared_records is None else {"shared_records": settings.shared_records}),
                 **({} if settings.engine is None else {"engine": settings.engine}),
                 "known_head": {"size": head.size, "root": head.root().hex()},
                 **({"planned_colluding": claims["colluding"]} if "colluding" in claims else {}),

@@ -1,5 +1,6 @@
 """Puts a server and a fleet together for one run. `tutti.run` is also the Python interface."""
 
+import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from server.store.store import Store
 from server.store.values import Run, RunState
 from server.tasks import PreparedTask
 from trainer.vocabulary import Vocabulary, count_words
-from tutti import hosting, loopback, results, simulation, stores
+from tutti import hosting, loopback, results, shared_records, simulation, stores
 from tutti.evaluation import HeldOut
 
 OWN_ENGINE = "tutti"
@@ -58,6 +59,7 @@ def run(
     faults: FaultHook = no_faults,
     approved: bool = False,
     engine: str = OWN_ENGINE,
+    population: str | None = None,
 ) -> dict[str, Any]:
     """Trains a task on simulated devices and returns the run's object (see DESIGN, "Faces").
 
@@ -71,6 +73,7 @@ def run(
       store: directory or database URL.
       approved: whether a second person approved it, where the population asks for that.
       engine: `tutti`, or `tff` (`tff-weighted`) for TensorFlow Federated, see `tutti.engines.tff_run`.
+      population: instead of the task's own, and its devices keep one record for all runs that name it.
 
     Raises:
       TuttiError: with a code of the catalogue and what to do about it.
@@ -78,6 +81,8 @@ def run(
     spec = _spec(spec)
     if isinstance(data, str):
         spec = task.replace(spec, data={"source": data})
+    if population is not None:
+        spec = _shared(spec, population, transport, engine)
     if engine != OWN_ENGINE:
         return _elsewhere(
             spec, data, engine, transport,
@@ -98,7 +103,10 @@ def run(
         devices=loader.num_devices,
         drawn_seed=int.from_bytes(system_entropy(6), "big"),
     )
-    with stores.opened(store) as (database, keys):
+    with shared_records.held(stores.directory(store), population), stores.opened(store) as (database, keys):
+        if population is not None:
+            first = shared_records.next_index(database, population, data_digest=loader.digest)
+            settings = dataclasses.replace(settings, shared_records=first)
         registered = registration.register(
             store=database,
             keys=keys,
@@ -145,11 +153,14 @@ def resume(
         prepared = tasks.prepare(found.spec, vocabulary(found.spec, loader))
         if loader.digest != found.settings["data_digest"]:
             raise TuttiError(ErrorCode.RUN_STATE, f"the data of run {found.id[:12]} is not what it was when the run began")
-        database.set_run_state(found.id, RunState.RUNNING)
-        return play(
-            database, keys, found, prepared, loader, workers=workers, progress=progress or Silence(), faults=faults,
-            directory=stores.directory(store),
-        )  # fmt: skip
+        shared = found.spec.population if found.settings.get("shared_records") is not None else None
+        with shared_records.held(stores.directory(store), shared):
+            shared_records.require_last(database, found)
+            database.set_run_state(found.id, RunState.RUNNING)
+            return play(
+                database, keys, found, prepared, loader, workers=workers, progress=progress or Silence(), faults=faults,
+                directory=stores.directory(store),
+            )  # fmt: skip
 
 
 def play(
@@ -251,6 +262,13 @@ def _so_far(prepared: PreparedTask, facts: Mapping[str, Any]) -> dict[str, Any]:
     claim = facts.get("claim") or prepared.mechanism.event(facts["leaf"] + 1)
     cost = price_of(claim, prepared.spec.privacy.delta)
     return {} if cost is None else {"rho": cost.rho, "epsilon": cost.epsilon}
+
+
+def _shared(spec: TaskSpec, population: str, transport: str, engine: str) -> TaskSpec:
+    if transport != "inprocess" or engine != OWN_ENGINE:
+        detail = "device records are shared by runs in process, on our own engine, only"
+        raise TuttiError(ErrorCode.MECHANISM_UNSUPPORTED, detail)
+    return task.replace(spec, population=population)
 
 
 def _spec(spec: TaskSpec | Mapping[str, Any] | str | Path) -> TaskSpec:

@@ -11,7 +11,6 @@ from client_sim.executor import Executor
 from client_sim.journal import FleetJournal
 from client_sim.oracle import ParticipationOracle
 from client_sim.population import make_population
-from client_sim.records import ParticipationRecords
 from client_sim.simulator import FleetOptions, FleetSimulator, RoundTrace, SecureAggregation, wake_interval
 from client_sim.timing import effort_of
 from client_sim.workers import open_executor
@@ -30,6 +29,7 @@ from server.store.values import Run
 from server.tasks import PreparedTask
 from trainer.models.next_word import NextWord
 from trainer.vocabulary import Vocabulary
+from tutti import shared_records
 from tutti.findings import record_findings
 from tutti.secure_simulation import IdealSum, ProtocolSum, SecureExecutor
 from tutti.virtual_windows import VirtualWindows
@@ -69,7 +69,7 @@ def rounds(
         keys=keys,
     )
     with ExitStack() as stack:
-        records = ParticipationRecords(num_devices=loader.num_devices, path=devices, scope=run.id)
+        records = shared_records.records_of(run, num_devices=loader.num_devices, path=devices)
         stack.callback(records.close)
         journal = FleetJournal(devices, run=run.id)
         stack.callback(journal.close)

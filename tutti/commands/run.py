@@ -51,6 +51,12 @@ def run(
     engine: Annotated[
         EngineName, typer.Option(help="Who trains and adds: our own workers, or TensorFlow Federated (docs/tff.md).")
     ] = EngineName.TUTTI,
+    population: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of the task's; all runs that name it share its devices' records, so that caps hold across tasks."
+        ),
+    ] = None,
     workers: WorkersOption = None,
     store: StoreOption = ".tutti",
     json_output: JsonOption = False,
@@ -71,7 +77,7 @@ def run(
     with LiveRounds(spec, quiet=json_output) as live:
         result = runs.run(
             spec, data=data, transport=transport, seed=seed, seed_noise=seed_noise, workers=workers, store=store, progress=live,
-            engine=engine.value,
+            engine=engine.value, population=population,
         )  # fmt: skip
     files = artifacts.write(result, store=store)
     if json_output:
