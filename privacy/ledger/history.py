@@ -7,6 +7,7 @@ from typing import Any
 from contract import canonical
 from privacy import events, tree_sensitivity
 from privacy.ledger.entries import EntryKind
+from privacy.ledger.noised_sums import NoisedSums
 from privacy.ledger.problems import LedgerProblem, ProblemKind
 
 _GROWS = frozenset(
@@ -36,8 +37,11 @@ class _Run:
     models: set[str] = field(default_factory=set[str])
     committed: set[int] = field(default_factory=set[int])
     cohort: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    sums: NoisedSums = field(default_factory=NoisedSums)
+    colludes: bool = False
+    """Whether its first entry makes a claim against a colluding server, so that every charge has to."""
     summed: list[int] = field(default_factory=list[int])
-    """For each leaf that is used up, how many contributions are in its sum at least."""
+    """For each leaf that is used up, how many contributions are in its sum at least, in the smallest where there are several."""
 
 
 class History:
@@ -100,8 +104,16 @@ class History:
             self._parsed(index, facts["facts"]["planned_colluding"])
         self._runs[name] = _Run(
             population=facts["population"], planned=facts["planned"], models={str(facts["facts"].get("start_digest"))},
-            cohort=facts["task"].get("cohort", {}),
+            cohort=facts["task"].get("cohort", {}), sums=self._sums(index, facts["task"]),
+            colludes="planned_colluding" in facts["facts"],
         )  # fmt: skip
+
+    def _sums(self, index: int, task: Mapping[str, Any]) -> NoisedSums:
+        try:
+            return NoisedSums.of(task)
+        except (ValueError, TypeError, AttributeError) as error:
+            self._complain(ProblemKind.MALFORMED, index, f"the task has no sums: {error}")
+            return NoisedSums()
 
     def _charged(self, index: int, facts: Mapping[str, Any], run: _Run) -> None:
         if run.open_charge is not None:
@@ -123,9 +135,12 @@ class History:
                 ProblemKind.MECHANISM_CHANGED, index, "the event is of another mechanism than the one that was registered"
             )
         covered = _releases(event)
-        self._contributors(index, event, [*run.summed, count], run)
+        summed = [*run.summed, count]
+        self._contributors(index, event, summed, run)
         if "colluding" in facts and self._parsed(index, facts["colluding"]):
-            self._contributors(index, facts["colluding"], [*run.summed, count], run)
+            self._contributors(index, facts["colluding"], [max(0, one - run.sums.corrupt) for one in summed], run)
+        elif run.colludes and "colluding" not in facts:
+            self._complain(ProblemKind.UNDERCHARGED, index, "the claim against a colluding server is left out")
         if covered is not None and covered < facts["leaf"] + 1:
             self._complain(
                 ProblemKind.UNDERCHARGED,
@@ -147,8 +162,9 @@ class History:
                     index,
                     f"{facts['reported']} contributions are fewer than the floor of {charge['floor']}",
                 )
-            self._event(index, facts, run, count=facts["reported"])
-            run.summed.append(facts["reported"])
+            count = run.sums.fewest(facts["reported"], floor=0 if charge is None else charge["floor"])
+            self._event(index, facts, run, count=count)
+            run.summed.append(count)
             run.models.add(facts["model_digest"])
             run.committed.add(facts["round"])
             run.next_leaf = facts["leaf"] + 1

@@ -67,3 +67,37 @@ def test_the_noise_of_the_smallest_sums_counts() -> None:
 )
 def test_noise_that_is_in_no_sum_is_undercharged(told: tuple[dict[str, canonical.Json], ...]) -> None:
     assert problems(story(*told)) == [ProblemKind.UNDERCHARGED]
+
+
+SPLIT: dict[str, canonical.Json] = {
+    "name": "t", "privacy": {"mechanism": "ddg", "delta": "0.000001"}, "cohort": {"report_goal": 40},
+    "aggregation": {"secure": True, "group_size": 20, "corrupt_fraction": "0.1"},
+}  # fmt: skip
+
+
+def split_story(told: dict[str, canonical.Json], colluding: dict[str, canonical.Json] | None, *, reported: int) -> list[bytes]:
+    """One round in two groups of 20 at a floor of 16 each, of whom 2 may show their noise."""
+    digest = canonical.digest(SPLIT)
+    run = canonical.digest({"task": digest, "ordinal": 0})
+    facts: dict[str, canonical.Json] = {"unit": "device", "adjacency": "zero-out", "not_covered": [], "start_digest": "start"}
+    at: dict[str, Any] = {"population": "p", "run": run, "round_index": 0, "leaf": 0}
+    second = {} if colluding is None else {"colluding": colluding}
+    return [
+        entries.run_registered(
+            population="p", run=run, task=SPLIT, task_digest=digest, code_digest="c", planned=event(16), seeded=(),
+            facts={**facts, "planned_colluding": event(14)},
+        ),
+        entries.round_charged(**at, floor=16, event=event(16), colluding=event(14)),
+        entries.round_committed(**at, reported=reported, model_digest="m0", event=told, **second),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("reported", "fewest"), [(40, 20), (38, 18), (30, 16), (16, 16)])
+def test_a_split_cohort_has_the_noise_of_its_smallest_sum(reported: int, fewest: int) -> None:
+    assert problems(split_story(event(fewest), event(fewest - 2), reported=reported)) == []
+    assert problems(split_story(event(fewest + 1), event(fewest - 2), reported=reported)) == [ProblemKind.UNDERCHARGED]
+
+
+def test_the_claim_against_a_colluding_server_counts_no_corrupt_devices() -> None:
+    assert problems(split_story(event(20), event(20), reported=40)) == [ProblemKind.UNDERCHARGED]
+    assert problems(split_story(event(20), None, reported=40)) == [ProblemKind.UNDERCHARGED]
