@@ -59,7 +59,7 @@ class SecureGroup:
         self._sent: dict[tuple[SessionId, SecureStep], bytes] = {}
         self._answers: dict[SecureStep, Mapping[int, ServerMessage]] = {}
         self._clock: PhaseClock | None = None
-        self._opened_s, self._deadline_s, self._taken = now_s, now_s + windows.first_s, 0
+        self._opened_s, self._deadline_s, self._taken = now_s, now_s + windows.advertising_s, 0
         self.waited_s: dict[str, float] = {}
         """How long each closed phase took."""
 

@@ -40,9 +40,9 @@ class PhaseWindows:
         self._learnt = AdaptiveWindows(first_s=first, longest_s=self._most, remembered=REMEMBERED_ROUNDS)
 
     @property
-    def first_s(self) -> float:
-        """Window of a phase of which nothing is known."""
-        return self._learnt.first_s[0]
+    def advertising_s(self) -> float:
+        """How long a roster may take to fill; devices fetch the model meanwhile, and a full roster waits for nobody."""
+        return max(self._learnt.first_s[0], self._most / 2)
 
     def dump(self) -> bytes:
         """What was learnt, as JSON: floats come back bit for bit."""

@@ -21,15 +21,21 @@ from trainer import Model, ServerOptimizer, server_optimizer
 from trainer.models import registry
 from trainer.vocabulary import Vocabulary
 
-SELECTION_ENTITIES = ("none", "address", "phone", "email", "url", "phone_several")
+SELECTION_ENTITIES = ("none", "address", "phone", "email", "url", "phone_several", "several")
+EXPANDED_ENTITIES = ("none", "address", "phone")
+"""For which precision is reported: suggestions of more than the tapped token; e-mail addresses and links are one token."""
 SELECTION_METRICS = (
     "examples",
     "targets",
     "exact/targets",
     *(f"count_{entity}" for entity in SELECTION_ENTITIES),
     *(f"exact_{entity}/count_{entity}" for entity in SELECTION_ENTITIES),
+    "expanded",
+    "precision/expanded",
+    *(f"expanded_{entity}" for entity in EXPANDED_ENTITIES),
+    *(f"precision_{entity}/expanded_{entity}" for entity in EXPANDED_ENTITIES),
 )
-"""Number of examples, selection accuracy, and how often the span was right for each kind of entity."""
+"""Number of examples, selection accuracy, that of several words, and recall and precision for each kind of entity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,7 +99,8 @@ def hosted(
     """`table` on a thread of its own; needs a running event loop. The run goes on until somebody pauses or cancels it."""
 
     def on_round(facts: Mapping[str, Any]) -> bool:
-        database.add_facts(table.run, int(facts["round"]), {name: facts[name] for name in SHOWN})
+        shown = {name: facts[name] for name in (*SHOWN, *SHOWN_OF_SECURE) if name in facts}
+        database.add_facts(table.run, int(facts["round"]), shown)
         listener(facts)
         return database.run(table.run).state is RunState.RUNNING
 
@@ -108,3 +109,5 @@ def hosted(
 
 SHOWN = ("cohort", "selection_s", "collection_s", "check_ins", "lost", "refused")
 """What the session table adds to a round's facts."""
+SHOWN_OF_SECURE = ("phases_s", "groups_abandoned")
+"""What it adds in a secure task: how long each phase took, and how many groups were lost."""

@@ -69,7 +69,8 @@ class LiveRounds:
             table.add_column(name, justify="left" if name == "state" else "right", min_width=7, overflow="fold")
         for facts in self._rows:
             table.add_row(*_cells(facts))
-        return Group(table, self._progress)
+        said = [phases_line(self._rows[-1])] if self._rows and "phases_s" in self._rows[-1] else []
+        return Group(table, *said, self._progress)
 
 
 def _cells(facts: Mapping[str, Any]) -> list[str]:
@@ -83,7 +84,20 @@ def _cells(facts: Mapping[str, Any]) -> list[str]:
 
 def _line(facts: Mapping[str, Any]) -> str:
     names = ("round", "state", "devices", "loss", "accuracy", "update_norm", "rho", "epsilon")
-    return "  ".join(f"{name} {cell}" for name, cell in zip(names, _cells(facts), strict=True) if cell)
+    said = [f"{name} {cell}" for name, cell in zip(names, _cells(facts), strict=True) if cell]
+    return "  ".join([*said, *([phases_line(facts)] if "phases_s" in facts else [])])
+
+
+def phases_line(facts: Mapping[str, Any]) -> str:
+    """How long each phase of a secure round took, and how sessions went, the commonest first.
+
+    >>> phases_line({"phases_s": {"share keys": 0.52, "masked input": 7.0}, "shapes": {"-v[]+^": 90, "-v[!": 4}})
+    'share keys 0.5 s, masked input 7.0 s; sessions -v[]+^ 90, -v[! 4'
+    """
+    phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in facts["phases_s"].items())
+    shapes = sorted(facts.get("shapes", {}).items(), key=lambda item: -item[1])
+    sessions = ", ".join(f"{shape} {count}" for shape, count in shapes[:4])
+    return f"{phases}; sessions {sessions}" if sessions else phases
 
 
 def _number(value: float | None) -> str:

@@ -138,7 +138,7 @@ def tapped(tmp_path_factory: pytest.TempPathFactory) -> Tapped:
     with pytest.MonkeyPatch.context() as patched:
         serve = grpc.aio.server
         patched.setattr(grpc.aio, "server", lambda **options: serve(interceptors=[tap], **options))
-        patched.setattr(loopback, "Loss", lambda: Loss(download=0.0, training=0.1, upload=0.08))
+        patched.setattr(loopback, "Loss", lambda **_: Loss(download=0.0, training=0.1, upload=0.08))
         result = tutti.run(TASK, transport="grpc", store=folder, workers=1, seed=5, seed_noise=4)
     prepared = tasks.prepare(task.parse_mapping(TASK))
     assert isinstance(prepared.mechanism, DistributedMechanism)

@@ -195,3 +195,19 @@ def test_shipped_weights_select_as_published() -> None:
     assert metrics["exact_address"] > 0.765
     assert metrics["exact_phone_several"] > 0.96
     assert metrics["exact_none"] > 0.994
+
+
+def test_precision_counts_suggestions_beyond_the_tapped_token(whole: TextSelection) -> None:
+    """Recall and precision against `select`, tap by tap; at most one of the taps on a plain word is suggested right and expanded: none."""
+    params = whole.init(0)
+    metrics = evaluate(whole, params, [whole.featurize(EXAMPLES)])
+    chosen = [select(whole, params, TEXT, (one["tap"][0], one["tap"][1])) for one in EXAMPLES]
+    right = [span == tuple(one["selection"]) for span, one in zip(chosen, EXAMPLES, strict=True)]
+    beyond = [" " in TEXT[slice(*span)] for span in chosen]
+    assert metrics.get("expanded", 0.0) == sum(beyond)
+    for one, hit, expanded in zip(EXAMPLES, right, beyond, strict=True):
+        entity = one["entity"]
+        assert metrics[f"exact_{entity}"] == float(hit)
+        assert metrics.get(f"precision_{entity}", 0.0) == float(hit and expanded)
+        assert (f"precision_{entity}" in metrics) == expanded
+    assert metrics["count_several"] == 2.0

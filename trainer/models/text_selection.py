@@ -173,8 +173,9 @@ def _loss(scores: Array, batch: Batch, mask: Array) -> tuple[Array, Sums]:
     losses = _cross_entropy(scores, batch["right"])
     best = jnp.argmax(scores, axis=1)
     exact = jnp.take_along_axis(batch["right"], best[:, None], axis=1)[:, 0]
+    expanded = jnp.asarray(_several_tokens(TAP_SPANS))[best]
     total, targets = jnp.sum(losses * mask), jnp.sum(mask)
-    return total / jnp.maximum(targets, 1.0), {"loss": total, "targets": targets, **_by_entity(exact, batch, mask)}
+    return total / jnp.maximum(targets, 1.0), {"loss": total, "targets": targets, **_by_entity(exact, expanded, batch, mask)}
 
 
 def _greedy(scores: Array) -> Array:
@@ -204,22 +205,36 @@ def _measure(scores: Array, batch: Batch, mask: Array) -> Sums:
     losses = _cross_entropy(scores[:, np.flatnonzero(has_tap)], batch["right"][:, column[has_tap]])
     settled = _greedy(jnp.where(mask[:, None] > 0, scores, jnp.where(has_tap, 0.0, -jnp.inf)))
     exact = jnp.take_along_axis(batch["right"], jnp.asarray(column)[settled][:, None], axis=1)[:, 0]
-    return {"loss": jnp.sum(losses * mask), "targets": jnp.sum(mask), **_by_entity(exact, batch, mask)}
+    expanded = jnp.asarray(_several_tokens(ALL_SPANS))[settled]
+    return {"loss": jnp.sum(losses * mask), "targets": jnp.sum(mask), **_by_entity(exact, expanded, batch, mask)}
 
 
-def _by_entity(exact: Array, batch: Batch, mask: Array) -> Sums:
+def _several_tokens(spans: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which spans go beyond the tapped token."""
+    return spans[:, 1] - spans[:, 0] > 1
+
+
+def _by_entity(exact: Array, expanded: Array, batch: Batch, mask: Array) -> Sums:
+    """Counts over all taps and by what the user settled on: how many, suggested right, expanded, and expanded rightly."""
     groups = {entity: batch["entity"] == number for number, entity in enumerate(ENTITIES)}
     groups["phone_several"] = groups["phone"] & batch["several"]
-    sums = {"exact": jnp.sum(exact * mask)}
+    groups["several"] = batch["several"]
+    sums = {"exact": jnp.sum(exact * mask), "expanded": jnp.sum(expanded * mask)}
+    sums["precision"] = jnp.sum(exact * expanded * mask)
     for name, members in groups.items():
         sums[f"exact_{name}"] = jnp.sum(exact * members * mask)
         sums[f"count_{name}"] = jnp.sum(members * mask)
+        sums[f"precision_{name}"] = jnp.sum(exact * expanded * members * mask)
+        sums[f"expanded_{name}"] = jnp.sum(expanded * members * mask)
     return sums
 
 
 def _summary(sums: Sums) -> dict[str, float]:
-    """Means over all taps; `exact_<entity>` over the `count_<entity>` taps of that entity, both left out where there is
-    none.
+    """Means over all taps; for what the user settled on, its recall and its precision.
+
+    `exact_<entity>` is over the `count_<entity>` taps of that entity (recall), `precision_<entity>` over the `expanded_<entity>` of them
+    for which more than the tapped token was suggested; each pair is left out where there is none. `several` are selections of several
+    words.
     """
     targets = max(float(sums["targets"]), 1.0)
     metrics = {
@@ -228,8 +243,9 @@ def _summary(sums: Sums) -> dict[str, float]:
         "targets": float(sums["targets"]),
     }
     for name, value in sums.items():
-        if name.startswith("count_") and float(value) > 0:
-            entity = name.removeprefix("count_")
-            metrics[name] = float(value)
-            metrics[f"exact_{entity}"] = float(sums[f"exact_{entity}"]) / float(value)
+        whole, _, entity = name.partition("_")
+        part = {"count": "exact", "expanded": "precision"}.get(whole)
+        if part is not None and float(value) > 0:
+            joined = f"{part}_{entity}" if entity else part
+            metrics[name], metrics[joined] = float(value), float(sums[joined]) / float(value)
     return metrics
