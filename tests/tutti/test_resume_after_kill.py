@@ -36,9 +36,27 @@ tutti.run(task, store=store, workers=0, faults=kill, **seeds)
 """
 
 
-def killed(store: Path, point: FaultPoint, occurrence: int, **seeds: int) -> None:
+FOLLOWING: dict[str, Any] = {
+    **TASK,
+    "name": "kill-following",
+    "cohort": {"report_goal": 6, "over_selection": 1.5, "minimum_reports": 4},
+    "privacy": {
+        "mechanism": "gaussian", "clip_norm": 0.5, "noise_multiplier": 0.4, "delta": 1e-5, "adaptive_clip": {}, "adaptive_zeroing": {},
+    },
+}  # fmt: skip
+SAMPLED: dict[str, Any] = {
+    **TASK,
+    "name": "kill-sampled",
+    "cohort": {"report_goal": 6},
+    "privacy": {
+        "mechanism": "gaussian", "clip_norm": 0.5, "noise_multiplier": 1.0, "delta": 1e-5, "sampling": "poisson", "sampling_rate": 0.03,
+    },
+}  # fmt: skip
+
+
+def killed(store: Path, point: FaultPoint, occurrence: int, task: dict[str, Any] = TASK, **seeds: int) -> None:
     """Starts a run in a process of its own that kills itself the `occurrence`-th time that it comes to `point`."""
-    arguments = json.dumps([TASK, str(store), point.value, occurrence, seeds])
+    arguments = json.dumps([task, str(store), point.value, occurrence, seeds])
     ended = subprocess.run([sys.executable, "-c", SCRIPT, arguments], capture_output=True, timeout=120, check=False)
     assert ended.returncode == -9, ended.stderr.decode()[-2000:]
 
@@ -73,6 +91,19 @@ def test_a_seeded_run_ends_with_the_same_model(point: FaultPoint, whole: dict[st
     promises(tmp_path)
     assert resumed["model_digest"] == whole["model_digest"]
     assert resumed["privacy"] == whole["privacy"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [FOLLOWING, SAMPLED], ids=["adaptive", "poisson"])
+@pytest.mark.parametrize("point", [FaultPoint.BEFORE_COMMIT, FaultPoint.AFTER_COMMIT])
+def test_clips_and_coins_of_a_seeded_run_are_those_of_a_whole_one(
+    point: FaultPoint, task: dict[str, Any], tmp_path: Path
+) -> None:
+    undisturbed = tutti.run(task, store=str(tmp_path / "whole"), workers=0, seed=3, seed_noise=4)
+    killed(tmp_path / "killed", point, 3, task=task, seed=3, seed_noise=4)
+    resumed = runs.resume("latest", store=str(tmp_path / "killed"), workers=0)
+    promises(tmp_path / "killed")
+    assert resumed["model_digest"] == undisturbed["model_digest"]
 
 
 @pytest.mark.slow
