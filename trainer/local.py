@@ -16,18 +16,22 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 from numpy.typing import NDArray
 
 from trainer.batches import Batches, batches
 from trainer.model import Array, Batch, DeviceExamples, FloatVector, Model, Params, Sums
 
 Trained: TypeAlias = tuple[FloatVector, dict[str, float]]
+_AXIS = "lanes"
 _WINDOW_CHUNKS = 8  # devices of similar size share a chunk; only so many chunks of updates are held at once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LocalTrainer:
-    """Trains devices one after the other, or in vectorised chunks, as the model's arrangement says.
+    """Trains devices one after the other, or in vectorised chunks, as the model's arrangement says; on several accelerators a chunk
+    is spread over all of them.
 
     Args:
       batch_size, epochs, max_examples: as in a task file.
@@ -43,7 +47,9 @@ class LocalTrainer:
     max_examples: int = 256
     learning_rate: float
     lanes: int = field(default=0)
-    """Devices side by side; 0 leaves it to the model's arrangement."""
+    """Devices side by side on one accelerator or core; 0 leaves it to the model's arrangement."""
+    accelerators: int = 0
+    """How many of `jax.devices()` share the lanes; 0 takes all accelerators, or one processor."""
     _zeros: Sums = field(default_factory=dict[str, Array], init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -52,6 +58,8 @@ class LocalTrainer:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
         if self.lanes < 0:
             raise ValueError(f"lanes must not be negative, not {self.lanes}")
+        if self.accelerators < 0:
+            raise ValueError(f"accelerators must not be negative, not {self.accelerators}")
 
     def train(self, params: FloatVector, examples: DeviceExamples, order_seed: int | None) -> Trained:
         """The update of one device, float32 of shape (d,), and its metrics: means over the targets as they were met, before the
@@ -82,8 +90,18 @@ class LocalTrainer:
 
     @property
     def _lanes(self) -> int:
-        arrangement = self.model.arrangement
-        return self.lanes or (arrangement.lanes if jax.default_backend() == "cpu" else arrangement.accelerator_lanes)
+        """Devices side by side on all accelerators together."""
+        arrangement, mesh = self.model.arrangement, self._mesh
+        lanes = self.lanes or (arrangement.lanes if jax.default_backend() == "cpu" else arrangement.accelerator_lanes)
+        return lanes * (1 if mesh is None else mesh.size)
+
+    @cached_property
+    def _mesh(self) -> Mesh | None:
+        """The accelerators that share the lanes; None for one."""
+        count = self.accelerators or (1 if jax.default_backend() == "cpu" else len(jax.devices()))
+        if count > len(jax.devices()):
+            raise ValueError(f"accelerators must be at most {len(jax.devices())}, not {count}")
+        return None if count == 1 else Mesh(np.asarray(jax.devices()[:count]), (_AXIS,))
 
     @cached_property
     def _step(self) -> Any:
@@ -94,6 +112,10 @@ class LocalTrainer:
 
         if self._lanes > 1:
             step = jax.vmap(step)
+        if self._mesh is not None:
+            # Each accelerator runs the program of one alone, so that an update has the same bits on however many there are.
+            spread = P(_AXIS)
+            step = jax.shard_map(step, mesh=self._mesh, in_specs=spread, out_specs=spread, check_vma=False)
         return jax.jit(step)
 
     @cached_property

@@ -85,3 +85,27 @@ def test_wrong_arguments_are_named() -> None:
         dataclasses.replace(trainer, num_accelerators=10_000)
     with pytest.raises(ValueError, match="order seeds"):
         trainer.sum_updates(trainer.model.init(0), devices, [1])
+
+
+def test_lanes_over_eight_accelerators_give_the_updates_of_one() -> None:
+    script = (
+        "import sys, hashlib; sys.path.insert(0, sys.argv[1])\n"
+        "from test_cohort_on_a_mesh import device\n"
+        "from trainer import LocalTrainer\n"
+        "from trainer.models import get\n"
+        "model = get('mlp', inputs=12, hidden=6, classes=5)\n"
+        "devices = [device(i, size) for i, size in enumerate([9, 0, 3, 4, 17, 1, 8, 30, 2, 5, 6] * 3)]\n"
+        "for count in (1, 8):\n"
+        "    trainer = LocalTrainer(model=model, batch_size=4, learning_rate=0.5, lanes=2, accelerators=count)\n"
+        "    found = [delta.tobytes() for delta, _ in trainer.train_many(model.init(0), devices, range(len(devices)))]\n"
+        "    print(count, len(found), hashlib.sha256(b''.join(found)).hexdigest())\n"
+    )
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(Path(__file__).parent)], env=environment, capture_output=True, text=True, check=True
+    )
+    one, eight = (line.split() for line in ran.stdout.splitlines())
+    assert one[1:] == eight[1:]
+    assert eight[:2] == ["8", "33"]
