@@ -195,8 +195,8 @@ class CentralMechanism:
         return (summed, {}) if self.tracking is None else (summed * (self.tracking.clip_norm / self.tracking.fixed_norm), {})
 
     def denominator(self, count: int) -> float:
-        """The report goal under DP (fixed beforehand), else the devices there were."""
-        return float(self.report_goal if self.private else count)
+        """The report goal under DP (fixed beforehand) and of a sampled cohort, which may be empty, else the devices there were."""
+        return float(self.report_goal if self.private or self.sampling_rate is not None else count)
 
     def noise(self, secret: bytes, *, released: int) -> LeafNoise:
         """The noise stream of a run from leaf `released` on: the update's, and behind it that of each sum of bits."""

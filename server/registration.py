@@ -91,6 +91,9 @@ def register(
     key = fresh_key(entropy) if settings.noise_seed is None else seeded_key(settings.noise_seed, run)
     keys.create(run, key)
 
+    # Under add-or-remove their number is itself private: whoever knows of all others would learn from it who is in the data.
+    devices = settings.devices if prepared.mechanism.sampling_rate is None else None
+
     def entry(head: merkle.Frontier) -> bytes:
         return entries.run_registered(
             population=spec.population,
@@ -105,7 +108,7 @@ def register(
                 "adjacency": claims["event"]["adjacency"],
                 "not_covered": list(not_covered),
                 "start_digest": parameters_digest(blobs.pack_parameters(start)),
-                **({} if settings.devices is None else {"devices": settings.devices}),
+                **({} if devices is None else {"devices": devices}),
                 **({} if settings.shared_records is None else {"shared_records": settings.shared_records}),
                 **({} if settings.engine is None else {"engine": settings.engine}),
                 "known_head": {"size": head.size, "root": head.root().hex()},

@@ -249,6 +249,7 @@ def test_poisson_cohorts_are_amplified_and_their_size_is_on_no_record(tmp_path: 
     assert {body["floor"] for body in bodies if body["kind"] == "round-charged"} == {0}
     assert [body["facts"]["adjacency"] for body in bodies if body["kind"] == "run-registered"] == ["add-or-remove"]
     assert not [body for body in bodies if body["kind"] == "assumption-checked"]
+    assert not [body for body in bodies if body["kind"] == "run-registered" and "devices" in body["facts"]]
     with stores.opened(str(tmp_path)) as (database, _):
         for row in database.rounds(result["run"]):
             assert not {"cohort", "shapes", "smallest_separation", "most_participations"} & set(row.facts)
@@ -259,6 +260,13 @@ def test_poisson_cohorts_are_amplified_and_their_size_is_on_no_record(tmp_path: 
 def test_a_round_that_nobody_was_drawn_for_is_released_as_any_other(tmp_path: Path) -> None:
     privacy = {**POISSON["privacy"], "sampling_rate": 1e-9}
     assert tutti.run({**POISSON, "privacy": privacy}, store=str(tmp_path), workers=0, seed=1)["rounds"] == 3
+
+
+def test_an_empty_cohort_without_noise_leaves_the_model_a_number() -> None:
+    bare = {**POISSON, "privacy": {**POISSON["privacy"], "noise_multiplier": 0.0}}
+    mechanism = tasks.prepare(task.parse_mapping(bare)).mechanism
+    assert not mechanism.private
+    assert mechanism.denominator(0) == 12.0
 
 
 def test_poisson_sampling_is_refused_where_devices_come_by_themselves(tmp_path: Path) -> None:
