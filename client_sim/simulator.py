@@ -208,7 +208,7 @@ class FleetSimulator:
     def _select(self, position: RoundPosition, selection: "_Selection") -> tuple[npt.NDArray[np.int64], float]:
         opened_s, deadline_s = self._own_time(position.opened_s), self._own_time(position.deadline_s)
         if position.sampled is not None:
-            return self._sample(position, position.sampled(self._population.size), opened_s, selection)
+            return self._sample(position, opened_s, selection), opened_s
         for devices in self._wheel.until(deadline_s):
             times_s = self._wheel.wakes_s[devices]
             early, late = times_s < opened_s, times_s > deadline_s
@@ -220,15 +220,13 @@ class FleetSimulator:
                 return np.concatenate(selection.accepted), selection.last_accepted_s
         return np.concatenate([np.empty(0, np.int64), *selection.accepted]), deadline_s
 
-    def _sample(
-        self, position: RoundPosition, drawn: npt.NDArray[np.bool_], opened_s: float, selection: "_Selection"
-    ) -> tuple[npt.NDArray[np.int64], float]:
+    def _sample(self, position: RoundPosition, opened_s: float, selection: "_Selection") -> npt.NDArray[np.int64]:
         """The devices that a trusted sampler drew, whatever the hour; their own records still count."""
-        times_s = np.full(len(devices := np.flatnonzero(drawn)), opened_s)
+        devices = np.empty(0, np.int64) if position.sampled is None else np.flatnonzero(position.sampled(self._population.size))
+        times_s = np.full(len(devices), opened_s)
         eligible = self._eligible(position, devices, times_s)
         selection.not_eligible += int(np.count_nonzero(~eligible))
-        accepted = self._server.check_in(self._server_time(times_s[eligible]))
-        return devices[eligible][accepted], opened_s
+        return devices[eligible][self._server.check_in(self._server_time(times_s[eligible]))]
 
     def _check_in(
         self,
