@@ -1,5 +1,6 @@
 """Smart Text Selection for TensorFlow: a span's features are gathered from a window of 39 tokens around the tap."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +40,10 @@ class TextSelection:
         self._first, self._last = spans[:, 0], spans[:, 1] - 1
 
     def split(self, batch: Mapping[str, Any]) -> tuple[Any, Any]:
-        return {key: batch[key] for key in ("exists", "upper", "pieces", "embedded") if key in batch}, batch["right"]
+        read = [
+            key for key in ("embedded", "exists", "pieces", "upper") if key in batch
+        ]  # in order, as TFF asks of named elements
+        return OrderedDict((key, batch[key]) for key in read), batch["right"]
 
     def predict(self, weights: Mapping[str, Any], x: Any) -> Any:
         tokens = self._tokens(weights, x)
