@@ -26,7 +26,7 @@ TRAIN, LOOK, PRIVACY, SERVE, BEGIN = "Train", "Look at a run", "Privacy", "Serve
 COMMANDS = {
     "run": Listed(TRAIN, "tutti.commands.run", "Train a task on simulated devices, with its privacy on the record."),
     "runs": Listed(TRAIN, "tutti.commands.inspect", "List, show, pause, resume and cancel runs."),
-    "data": Listed(TRAIN, "tutti.commands.data", "Check a data file: every faulty line with its fault."),
+    "data": Listed(TRAIN, "tutti.commands.data", "Check a data file line by line; convert those of TFF and LEAF."),
     "task": Listed(TRAIN, "tutti.commands.tasks", "Check a task file before anything runs; print the schema of task files."),
     "tune": Listed(TRAIN, "tutti.commands.tune", "Search settings by a random number of trial runs, accounted for."),
     "predict": Listed(LOOK, "tutti.commands.models", "Ask a run's newest model for the next word, or for a span."),
