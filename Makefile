@@ -72,6 +72,11 @@ test: sync ## every test, the slow ones too
 test-fast: sync ## without the statistical and end-to-end tests
 	$(RUN)pytest -n $(JOBS) --dist loadfile -q -m "not slow and not tff" $(PYTEST)
 
+.PHONY: test-ray
+test-ray: sync $(UV) ## the executor on Ray's actors; installs the extra, and `make test` runs it from then on
+	$(UV) sync --quiet --frozen --inexact --extra ray
+	$(RUN)pytest -q tests/client_sim/test_ray_executor.py $(PYTEST)
+
 .PHONY: test-tff
 test-tff: sync $(UV) ## the TensorFlow Federated engine and the cross-checks against it, in an environment of its own
 	TUTTI_TFF_ENV= $(PYTHON) -m tutti.engines.environment
