@@ -38,6 +38,8 @@ class _Run:
     committed: set[int] = field(default_factory=set[int])
     cohort: Mapping[str, Any] = field(default_factory=dict[str, Any])
     sums: NoisedSums = field(default_factory=NoisedSums)
+    follows: frozenset[str] = frozenset()
+    """Parameters that may follow released sums."""
     colludes: bool = False
     """Whether its first entry makes a claim against a colluding server, so that every charge has to."""
     summed: list[int] = field(default_factory=list[int])
@@ -76,7 +78,10 @@ class History:
         elif kind is EntryKind.ROUND_OUTCOME:
             self._outcome(index, facts, run)
         elif kind is EntryKind.PARAMETER_TUNED and "covered_by" in facts:
-            if facts["covered_by"] not in run.committed:
+            if facts["parameter"] not in run.follows:
+                detail = f"{facts['parameter']} is said to follow released sums, which this task does not ask for"
+                self._complain(ProblemKind.UNDERCHARGED, index, detail)
+            elif facts["covered_by"] not in run.committed:
                 detail = f"{facts['parameter']} is said to follow round {facts['covered_by']}, which has no outcome"
                 self._complain(ProblemKind.UNDERCHARGED, index, detail)
         elif kind in (EntryKind.MODEL_RELEASED, EntryKind.AUDIT_RECORDED) and facts["model_digest"] not in run.models:
@@ -105,7 +110,7 @@ class History:
         self._runs[name] = _Run(
             population=facts["population"], planned=facts["planned"], models={str(facts["facts"].get("start_digest"))},
             cohort=facts["task"].get("cohort", {}), sums=self._sums(index, facts["task"]),
-            colludes="planned_colluding" in facts["facts"],
+            colludes="planned_colluding" in facts["facts"], follows=_follows(facts["task"]),
         )  # fmt: skip
 
     def _sums(self, index: int, task: Mapping[str, Any]) -> NoisedSums:
@@ -213,6 +218,17 @@ class History:
 
     def _complain(self, kind: ProblemKind, index: int, detail: str) -> None:
         self.problems.append(LedgerProblem(kind=kind, entry=index, detail=detail))
+
+
+def _follows(task: Mapping[str, Any]) -> frozenset[str]:
+    """The parameters that follow released sums where a task asks for that: anything else was looked up elsewhere."""
+    privacy, aggregation = task.get("privacy", {}), task.get("aggregation", {})
+    found = set[str]()
+    if privacy.get("adaptive_clip") is not None:
+        found |= {"clip_norm", "clip_bits", "bit_devices"}
+    if privacy.get("adaptive_zeroing") is not None:
+        found |= {"zeroing_quantile", "zeroing_bits", "bit_devices"}
+    return frozenset(found | ({"scale"} if aggregation.get("scale") == "auto" else set()))
 
 
 def _fixed(event: Mapping[str, Any]) -> dict[str, Any]:

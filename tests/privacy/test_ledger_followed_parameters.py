@@ -12,7 +12,10 @@ from privacy.ledger.history import History
 from privacy.ledger.problems import ProblemKind
 from privacy.report import run_record
 
-TASK: dict[str, canonical.Json] = {"name": "t", "privacy": {"mechanism": "gaussian", "delta": "0.000001"}}
+TASK: dict[str, canonical.Json] = {
+    "name": "t",
+    "privacy": {"mechanism": "gaussian", "delta": "0.000001", "adaptive_clip": {"target_quantile": "0.5"}},
+}
 DIGEST = canonical.digest(TASK)
 RUN = canonical.digest({"task": DIGEST, "ordinal": 0})
 
@@ -61,6 +64,11 @@ def test_a_parameter_that_follows_a_committed_round_costs_nothing_more() -> None
 def test_a_parameter_that_follows_what_was_not_released_is_found(before: int) -> None:
     assert ProblemKind.UNDERCHARGED in problems(*STORY[:before], tuned())
     assert ProblemKind.UNDERCHARGED in problems(*STORY, tuned(covered_by=1))
+
+
+@pytest.mark.parametrize("parameter", ["learning_rate", "zeroing_quantile", "scale"])
+def test_only_what_the_task_asks_for_follows_released_sums(parameter: str) -> None:
+    assert problems(*STORY, tuned(parameter=parameter)) == [ProblemKind.UNDERCHARGED]
 
 
 def test_a_look_that_no_round_covers_still_breaks_every_budget() -> None:
