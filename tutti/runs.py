@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from client_sim.data import open_loader
 from client_sim.data.loader import Loader
+from client_sim.placement import Placement
 from contract import task
 from contract.clock import SystemClock
 from contract.entropy import system_entropy
@@ -53,7 +54,7 @@ def run(
     transport: str = "inprocess",
     seed: int | None = None,
     seed_noise: int | None = None,
-    workers: int | None = None,
+    workers: int | Placement | None = None,
     store: str = ".tutti",
     progress: Progress | None = None,
     faults: FaultHook = no_faults,
@@ -69,7 +70,7 @@ def run(
       transport: `inprocess` (virtual time) or `grpc` (a real server and fleet over loopback).
       seed: fixes the simulation; noise stays fresh.
       seed_noise: fixes noise and rounding too; the guarantee is void and the report says so.
-      workers: worker processes; one a core unless given, 0 trains in this process.
+      workers: worker processes, one a core unless given, 0 trains in this process; or a `Placement` (accelerator, Ray).
       store: directory or database URL.
       approved: whether a second person approved it, where the population asks for that.
       engine: `tutti`, or `tff` (`tff-weighted`) for TensorFlow Federated, see `tutti.engines.tff_run`.
@@ -126,7 +127,7 @@ def resume(
     name: str,
     *,
     data: Loader | None = None,
-    workers: int | None = None,
+    workers: int | Placement | None = None,
     store: str = ".tutti",
     progress: Progress | None = None,
     faults: FaultHook = no_faults,
@@ -170,7 +171,7 @@ def play(
     prepared: PreparedTask,
     loader: Loader,
     *,
-    workers: int | None,
+    workers: int | Placement | None,
     progress: Progress,
     faults: FaultHook,
     directory: Path,
@@ -185,8 +186,8 @@ def play(
     rounds = played if engine is None else partial(simulation.rounds, engine=engine)
     for facts in rounds(database, keys, registered, prepared, loader, workers=workers, faults=faults, directory=directory):
         spent = _so_far(prepared, facts)
-        database.add_facts(registered.id, int(facts["round"]), spent)
-        shown = {**facts, **spent, "claim": None}
+        database.add_facts(registered.id, int(facts["round"]), {**facts.get("seen", {}), **spent})
+        shown = {**facts, **spent, "claim": None, "seen": None}
         progress.round_ended(shown)
         if database.run(registered.id).state in (RunState.PAUSED, RunState.CANCELLED):
             break
@@ -221,7 +222,9 @@ def require_devices(spec: TaskSpec, loader: Loader) -> None:
     fewest = tasks.fewest_devices(spec)
     if loader.num_devices < fewest:
         detail = f"{spec.data.source} has {loader.num_devices} devices, but {spec.rounds} rounds of {spec.name} need {fewest} at least"
-        raise TuttiError(ErrorCode.TOO_FEW_DEVICES, f"{detail}, by cohort.minimum_reports, minimum_separation and max_participations")
+        raise TuttiError(
+            ErrorCode.TOO_FEW_DEVICES, f"{detail}, by cohort.minimum_reports, minimum_separation and max_participations"
+        )
 
 
 def vocabulary(spec: TaskSpec, loader: Loader) -> Vocabulary | None:

@@ -10,6 +10,7 @@ from client_sim.data.loader import Loader, example_counts
 from client_sim.executor import Executor
 from client_sim.journal import FleetJournal
 from client_sim.oracle import ParticipationOracle
+from client_sim.placement import Placement
 from client_sim.population import make_population
 from client_sim.simulator import FleetOptions, FleetSimulator, RoundTrace, SecureAggregation, wake_interval
 from client_sim.timing import effort_of
@@ -50,7 +51,7 @@ def rounds(
     prepared: PreparedTask,
     loader: Loader,
     *,
-    workers: int | None,
+    workers: int | Placement | None,
     faults: FaultHook,
     directory: Path,
     engine: Engine | None = None,
@@ -93,8 +94,8 @@ def rounds(
         )
         for trace in simulator.rounds():
             facts = _seen(trace, oracle)
-            database.add_facts(run.id, trace.position.round_index, facts)
-            yield {**facts, **trace.facts, "claim": orchestrator.claim()}
+            # `seen` is kept by whoever plays the rounds, with what they add: one write to the disk for both.
+            yield {**facts, **trace.facts, "claim": orchestrator.claim(), "seen": facts}
         record_findings(database, run, oracle)
 
 
@@ -114,7 +115,7 @@ def _seen(trace: RoundTrace, oracle: ParticipationOracle) -> dict[str, Any]:
     }
 
 
-def _own_engine(prepared: PreparedTask, run: Run, loader: Loader, workers: int | None) -> Engine:
+def _own_engine(prepared: PreparedTask, run: Run, loader: Loader, workers: int | Placement | None) -> Engine:
     executor = open_executor(prepared.spec, loader, workers=workers, vocabulary=vocabulary_of(prepared))
     return Engine(executor=executor, secure=secure_aggregation(prepared, run, executor))
 

@@ -9,7 +9,15 @@ import typer
 
 from contract import task
 from tutti import artifacts, runs
-from tutti.commands.options import JsonOption, StoreOption, WorkersOption
+from tutti.commands.options import (
+    BackendOption,
+    ExecutorOption,
+    JsonOption,
+    RayAddressOption,
+    StoreOption,
+    WorkersOption,
+    placement,
+)
 from tutti.engines import environment
 from tutti.progress import LiveRounds
 from tutti.summary import print_summary
@@ -58,6 +66,9 @@ def run(
         ),
     ] = None,
     workers: WorkersOption = None,
+    backend: BackendOption = "auto",
+    executor: ExecutorOption = "processes",
+    ray_address: RayAddressOption = None,
     store: StoreOption = ".tutti",
     json_output: JsonOption = False,
 ) -> None:
@@ -74,9 +85,10 @@ def run(
         spec = task.replace(spec, model={"init_from": init_from})
     if engine is not EngineName.TUTTI:
         environment.interpreter(lambda sentence: typer.echo(sentence, err=True))  # uv draws a bar of its own
+    where = placement(workers, backend, executor, ray_address)
     with LiveRounds(spec, quiet=json_output) as live:
         result = runs.run(
-            spec, data=data, transport=transport, seed=seed, seed_noise=seed_noise, workers=workers, store=store, progress=live,
+            spec, data=data, transport=transport, seed=seed, seed_noise=seed_noise, workers=where, store=store, progress=live,
             engine=engine.value, population=population,
         )  # fmt: skip
     files = artifacts.write(result, store=store)
