@@ -149,7 +149,7 @@ def test_an_audit_is_asked_for_watched_and_read(site: Site, browser: Any) -> Non
     page.fill("#audit", AUDIT)
     page.click("#start")
     page.wait_for_selector("#jobs [role=progressbar]")
-    page.wait_for_selector("#jobs .state.done")
+    page.wait_for_selector("#jobs .state.done", timeout=3 * TIMEOUT_MS)  # two runs and their scores
     page.wait_for_selector("#jobs table")
     page.wait_for_selector("#audits article")
     assert page.locator("#jobs tbody tr").count() == 2
