@@ -4,7 +4,7 @@
 
 The peers' scripts and the definition of the work are not part of this repository: they are read from `../shared/peers`, beside the
 checkout, or from --scripts. Their environments are built with uv under `benchmarks/peers/.environments` when they are not there; TFF
-takes the engine's own lock (client_sim/tff_engine). Ours is the product's main job: `tutti run` with its workers, DP-FTRL noise, store,
+takes the environment of our engine on it (docs/tff.md). Ours is the product's main job: `tutti run` with its workers, DP-FTRL noise, store,
 ledger and records. Where somebody is measured more than once, the fastest counts, for them as for us; memory is that of the whole tree of
 processes, shared pages once.
 """
@@ -26,6 +26,8 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE.parent), str(ROOT)]
 import results_file
 from machine import machine
+
+from tutti.engines import environment as tff_environment
 
 ENVIRONMENTS = HERE / ".environments"
 MODELS = {"nwp": "nwp", "mlp": "small"}
@@ -69,10 +71,7 @@ def environment(name: str) -> Path:
     """The folder with a peer's Python, built if it is not there."""
     uv = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
     if name == "tff":
-        engine = ROOT / "client_sim" / "tff_engine"
-        if not (engine / ".venv" / "bin" / "python").exists():
-            subprocess.run([uv, "sync", "--frozen", "--project", str(engine)], check=True)
-        return engine / ".venv"
+        return tff_environment.interpreter().parents[1]
     peer, folder = PEERS[name], ENVIRONMENTS / name
     if (folder / "built").exists():
         return folder

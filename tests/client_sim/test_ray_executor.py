@@ -87,7 +87,8 @@ def cluster() -> Iterator[None]:
     import ray
 
     paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
+    for name in ("RAY_agent_register_timeout_ms", "RAY_raylet_start_wait_time_s"):  # a busy machine is slow to start its agents
+        os.environ.setdefault(name, "300000" if name.endswith("ms") else "300")
     environment = {"env_vars": {"PYTHONPATH": paths}}
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=environment)
     yield
