@@ -155,7 +155,9 @@ def test_two_hundred_kills_at_random_moments_break_no_promise(stubbed: Order, tm
 @pytest.mark.slow
 @pytest.mark.postgres
 @pytest.mark.timeout(600)
-def test_forty_kills_at_random_moments_break_no_promise_on_postgresql(stubbed: Order, postgres_url: str, tmp_path: Path) -> None:
+def test_forty_kills_at_random_moments_break_no_promise_on_postgresql(
+    stubbed: Order, postgres_url: str, tmp_path: Path
+) -> None:
     order, bodies, struck = {"folder": str(tmp_path), "store": postgres_url, "rounds": 60}, list[bytes](), 0
     for kill in range(1, 41):
         struck += stubbed(**order, after_s=0.1 + 0.5 * (kill * 0.6180339887 % 1))["killed"]
