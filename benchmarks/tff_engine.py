@@ -46,18 +46,22 @@ def rounds(engine: EngineProcess, name: str, *, clients: int, count: int) -> dic
     }
     engine.call("build", facts, {"parameters": parameters, **constants(model)})
     asked = {"rows": [each.num_examples for each in examples], "epochs": 1, "batch_size": batch}
-    ours, theirs = list[float](), list[float]()
+    ours, theirs, work = list[float](), list[float](), list[tuple[float, float]]()
     for _ in range(count + 1):  # the first of each compiles
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         updates = trainer.train_many(parameters, examples, [None] * clients)
         parameters = parameters + np.mean([delta for delta, _ in updates], axis=0, dtype=np.float64).astype(np.float32)
         ours.append(time.perf_counter() - began)
-        theirs.append(float(engine.call("round", asked, arrays)[0]["seconds"]))
+        used = time.process_time() - used
+        answer = engine.call("round", asked, arrays)[0]
+        theirs.append(float(answer["seconds"]))
+        work.append((used, float(answer["cpu_s"])))
     found = {"tutti": statistics.median(ours[1:]), "tff": statistics.median(theirs[1:])}
     return {
         "clients": clients,
         "rounds_per_s": {who: round(1 / seconds, 3) for who, seconds in found.items()},
         "ratio": round(found["tff"] / found["tutti"], 2),
+        "cpu_ratio": round(statistics.median(w[1] for w in work[1:]) / statistics.median(w[0] for w in work[1:]), 2),
     }
 
 
@@ -76,12 +80,11 @@ def encoding(engine: EngineProcess, *, dimension: int, repeats: int) -> dict[str
             "beta": plan.beta,
             "mechanism": mechanism,
         }
-        costs: dict[int, list[float]] = {1: [], 3: []}
-        for clients, measured in costs.items():
-            for times in (1, 1 + repeats):  # building the computation costs the same in both
-                call = {"aggregation": asked, "repeats": times}
-                measured.append(float(engine.call("distributed_sums", call, {"vectors": vectors[:clients]})[0]["cpu_s"]))
-        each = {clients: (measured[1] - measured[0]) / repeats for clients, measured in costs.items()}
+        each: dict[int, float] = {}
+        for clients in (1, 3):
+            call = {"aggregation": asked, "repeats": repeats + 1}
+            costs = engine.call("distributed_sums", call, {"vectors": vectors[:clients]})[0]["each_cpu_s"]
+            each[clients] = statistics.median(costs[1:])  # the first compiles
         theirs, own = (each[3] - each[1]) / 2, list[float]()
         for _ in range(repeats + 1):
             began = time.process_time()

@@ -11,7 +11,7 @@ import tensorflow_privacy as tfp
 from tensorflow_federated.python.aggregators import discretization
 from tensorflow_privacy.privacy.analysis import compute_dp_sgd_privacy_lib as dp_sgd
 
-from tff_engine import aggregators, learning
+from tff_engine import aggregators, learning, processor
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 Answer = tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]
@@ -80,13 +80,15 @@ def distributed_sums(facts: Mapping[str, Any], arrays: Arrays) -> Answer:
     vectors = np.asarray(arrays["vectors"], np.float32)
     learning.set_context(secure=True)
     process = aggregators.distributed_sum(facts["aggregation"]).create(tff.TensorType(np.float32, [vectors.shape[1]]))
-    state, sums, output = process.initialize(), [], None
+    state, sums, costs, output = process.initialize(), [], [], None
     for _ in range(facts["repeats"]):
+        began = processor.seconds()
         output = process.next(state, list(vectors))
         state = output.state
         sums.append(np.asarray(output.result))
+        costs.append(processor.seconds() - began)
     measured = {} if output is None else learning.numbers(output.measurements)
-    return {"measured": measured}, {"sums": np.array(sums)}
+    return {"measured": measured, "each_cpu_s": costs}, {"sums": np.array(sums)}
 
 
 def inflated_norm(facts: Mapping[str, Any], arrays: Arrays) -> Answer:

@@ -13,7 +13,7 @@ import psutil
 import tensorflow as tf
 from google._upb import _message
 
-from tff_engine import frames, learning, reference
+from tff_engine import frames, learning, processor, reference
 
 # Computations of secure aggregators nest deeper than the hundred levels that protobuf allows by default.
 _message.SetAllowOversizeProtos(True)
@@ -57,20 +57,13 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
     service = Service()
     while (message := frames.read(source)) is not None:
         facts, arrays = message
-        began = _processor_seconds()
+        began = processor.seconds()
         try:
             found, results = service.answer(facts, arrays)
         except FAULTS as error:
             frames.write(sink, {"error": f"{type(error).__name__}: {str(error)[:2000]}"}, {})
             continue
-        frames.write(sink, {**found, "cpu_s": _processor_seconds() - began}, results)
-
-
-def _processor_seconds() -> float:
-    """Of this process and of TFF's worker, so far."""
-    own = psutil.Process()
-    times = [process.cpu_times() for process in (own, *own.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
+        frames.write(sink, {**found, "cpu_s": processor.seconds() - began}, results)
 
 
 def main() -> None:
