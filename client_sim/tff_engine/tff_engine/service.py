@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -9,7 +10,6 @@ from typing import Any, BinaryIO
 
 import grpc
 import numpy as np
-import psutil
 import tensorflow as tf
 from google._upb import _message
 
@@ -70,8 +70,10 @@ def main() -> None:
     """Serves on the file descriptors that were standard input and output; whatever prints, prints to standard error."""
     sink = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    serve(sys.stdin.buffer, sink)
-    for child in psutil.Process().children(recursive=True):  # TFF's worker outlives its process otherwise
-        child.kill()
-    sink.close()
-    os._exit(0)  # TFF's threads do not end by themselves
+    try:
+        serve(sys.stdin.buffer, sink)
+    finally:
+        # TFF's workers outlive their process otherwise, and its threads do not end by themselves: who started us made us lead a group.
+        if os.getpgrp() == os.getpid():
+            os.killpg(os.getpid(), signal.SIGKILL)
+        os._exit(0)
