@@ -91,8 +91,8 @@ class DeviceRuns:
     def _wanted(self) -> Mapping[str, Run]:
         return {
             run.id: run
-            for run in self._database.runs()
-            if run.settings["transport"] == TRANSPORT and run.state is RunState.RUNNING
+            for run in self._database.lists.page(limit=None, state=RunState.RUNNING)
+            if run.settings["transport"] == TRANSPORT
         }
 
     def _lease(self, population: str) -> None:

@@ -61,7 +61,8 @@ def _store(store: str) -> Check:
     cure = "Give another --store, or run `tutti db upgrade`."
     try:
         with stores.opened(store) as (database, _):
-            return Check("store", True, f"{store}: {len(database.runs())} runs, {database.tree_head().size} entries", cure)
+            runs = sum(found.runs for found in database.lists.counts().values())
+            return Check("store", True, f"{store}: {runs} runs, {database.tree_head().size} entries", cure)
     except (TuttiError, SQLAlchemyError, OSError) as error:
         return Check("store", False, f"{store}: {error}", cure)
 

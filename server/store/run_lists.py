@@ -45,12 +45,12 @@ class RunLists:
     def page(
         self,
         *,
-        limit: int,
+        limit: int | None,
         before: str | None = None,
         populations: Collection[str] | None = None,
         state: RunState | None = None,
     ) -> list[Run]:
-        """At most `limit` runs, the newest first, older than the run with the id `before`."""
+        """At most `limit` runs (all of them for None), the newest first, older than the run with the id `before`."""
         query = select(RunRow).where(*_within(populations)).order_by(*_NEWEST).limit(limit)
         if state is not None:
             query = query.where(RunRow.state == state.value)

@@ -8,10 +8,13 @@ import pytest
 import yaml
 
 import tutti
+from contract import task
 from contract.errors import ErrorCode, TuttiError
 from contract.task import TaskFormError
 from server.store.values import RunState
 from tutti import cli, stores, templates
+from tutti.commands import inspect
+from tutti.launching import SimulatedRuns
 
 TASK: dict[str, Any] = {
     "name": "small",
@@ -54,6 +57,20 @@ def test_every_run_of_a_task_is_a_new_one(store: Path) -> None:
         runs = database.runs()
     assert len({run.id for run in runs}) == len(runs) >= 1
     assert [run.ordinal for run in runs] == list(range(len(runs)))
+
+
+def test_the_list_of_runs_comes_in_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with stores.opened(str(tmp_path)) as (database, keys):
+        launcher = SimulatedRuns(database, keys)
+        made = [launcher.register(task.parse_mapping(TASK), seed=1, seed_noise=None).id for _ in range(3)]
+    inspect.list_runs(limit=2, store=str(tmp_path), json_output=True)
+    newest = json.loads(capsys.readouterr().out)
+    assert ([row["run"] for row in newest["runs"]], newest["next"]) == (made[1:], made[1])
+    inspect.list_runs(limit=2, before=newest["next"][:12], store=str(tmp_path), json_output=True)
+    older = json.loads(capsys.readouterr().out)
+    assert ([row["run"] for row in older["runs"]], older["next"]) == (made[:1], None)
+    inspect.list_runs(limit=2, store=str(tmp_path))
+    assert f"--before {made[1][:12]}" in capsys.readouterr().err
 
 
 def test_a_seed_alone_leaves_the_noise_fresh(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`tutti runs`: what there is, and to stop it and go on."""
 
 import json
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,6 +13,8 @@ from tutti import results, runs, stores
 from tutti.commands.options import JsonOption, RunArgument, StoreOption, WorkersOption
 from tutti.progress import LiveRounds
 from tutti.summary import print_summary
+
+MOST_RUNS = 500
 
 
 def register(app: typer.Typer) -> None:
@@ -25,12 +28,20 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="runs")
 
 
-def list_runs(store: StoreOption = ".tutti", json_output: JsonOption = False) -> None:
-    """List all runs of a store, the newest last."""
+def list_runs(
+    limit: Annotated[int, typer.Option(min=1, max=MOST_RUNS, help="At most so many.")] = 50,
+    before: Annotated[str | None, typer.Option(metavar="RUN", help="Only runs that are older than this one.")] = None,
+    store: StoreOption = ".tutti",
+    json_output: JsonOption = False,
+) -> None:
+    """List the newest runs of a store, the newest last."""
     with stores.opened(store) as (database, _):
-        rows = [results.run_line(database, run) for run in database.runs()]
+        found = database.lists.page(limit=limit + 1, before=None if before is None else database.run(before).id)
+        page = found[:limit]
+        rows = [results.run_line(database, run) for run in reversed(page)]
+    following = page[-1].id if len(found) > limit else None
     if json_output:
-        typer.echo(json.dumps({"runs": rows}))
+        typer.echo(json.dumps({"runs": rows, "next": following}))
         return
     table = Table(box=None, header_style="dim")
     for name in ("run", "task", "state", "rounds", "epsilon", "started"):
@@ -42,7 +53,10 @@ def list_runs(store: StoreOption = ".tutti", json_output: JsonOption = False) ->
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 200  # a pipe has no edge to fold at
-    console.print(table if rows else "no runs yet: start one with `tutti run TASK.yaml`")
+    none = "no runs yet: start one with `tutti run TASK.yaml`" if before is None else "no older runs"
+    console.print(table if rows else none)
+    if following is not None:
+        typer.echo(f"older ones: tutti runs list --before {following[:12]}", err=True)
 
 
 def show(run: RunArgument = "latest", store: StoreOption = ".tutti", json_output: JsonOption = False) -> None:
