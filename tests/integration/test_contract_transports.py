@@ -159,7 +159,9 @@ def register(folder: Path, loader: Loader) -> tuple[Store, KeyDirectory, Run, ta
         store=store,
         keys=keys,
         prepared=prepared,
-        settings=RunSettings(seed=SEED, noise_seed=NOISE_SEED, transport="grpc", data_digest=loader.digest),
+        settings=RunSettings(
+            seed=SEED, noise_seed=NOISE_SEED, transport="grpc", data_digest=loader.digest, devices=loader.num_devices
+        ),
         not_covered=runs.not_covered(prepared.spec),
         start=prepared.model.init(0),
     )
