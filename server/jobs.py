@@ -113,13 +113,16 @@ class Jobs:
             states = list(session.scalars(select(JobRow.state)))
         return {state.value: states.count(state.value) for state in JobState}
 
-    def approve(self, job: str) -> None:
+    def approve(self, job: str, also: Callable[[Session], object] | None = None) -> None:
         """Lets a job go to the runners.
 
+        Args:
+          also: what puts the approval on the record, in the same transaction: of two officers at once, one approves.
+
         Raises:
-          TuttiError: RUN_STATE if it does not wait for an approval.
+          TuttiError: RUN_STATE if it does not wait for an approval; nothing is on the record then.
         """
-        self._move(job, JobState.QUEUED, (JobState.AWAITING_APPROVAL,))
+        self._move(job, JobState.QUEUED, (JobState.AWAITING_APPROVAL,), also)
 
     def requeue(self, job: str) -> None:
         """Lets a paused or failed job be played again.
@@ -184,6 +187,13 @@ class Jobs:
                 row.state = JobState.DONE.value if problem is None else JobState.FAILED.value
                 row.problem, row.detail, row.holder, row.attempts = (None if problem is None else problem.slug), detail, None, 0
 
+    def hold_back(self, job: str, holder: str) -> None:
+        """Puts a leased job before the privacy officer: its population asks for an approval since it was queued."""
+        with self._transactions.begin() as session:
+            row = self._held(session, job, holder)
+            if row is not None:
+                row.state, row.holder, row.lease_until, row.attempts = JobState.AWAITING_APPROVAL.value, None, 0.0, 0
+
     def release(self, job: str, holder: str) -> None:
         """Gives a job back to the queue, for a runner that shuts down."""
         with self._transactions.begin() as session:
@@ -192,7 +202,9 @@ class Jobs:
                 row.state, row.holder, row.lease_until = JobState.QUEUED.value, None, 0.0
                 row.attempts -= 1
 
-    def _move(self, job: str, to: JobState, allowed: Sequence[JobState]) -> None:
+    def _move(
+        self, job: str, to: JobState, allowed: Sequence[JobState], also: Callable[[Session], object] | None = None
+    ) -> None:
         with self._transactions.begin() as session:
             row = session.get(JobRow, job, with_for_update=True)
             if row is None:
@@ -200,6 +212,8 @@ class Jobs:
             if JobState(row.state) not in allowed:
                 raise TuttiError(ErrorCode.RUN_STATE, f"the job of {row.kind} {job[:12]} is {row.state}")
             row.state, row.problem, row.detail, row.attempts = to.value, None, None, 0
+            if also is not None:
+                also(session)
 
     @staticmethod
     def _held(session: Session, job: str, holder: str) -> JobRow | None:

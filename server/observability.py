@@ -95,16 +95,20 @@ class _StoreCounts(Collector):
 
 
 class ObservedServer:
-    """A round server under observation: the same answers, with a span and a count for each of them."""
+    """A round server under observation: the same answers, with a span and a count for each of them.
 
-    def __init__(self, server: SimulatedServer, metrics: Metrics, clock: Clock) -> None:
-        self._server, self._metrics, self._clock = server, metrics, clock
+    Args:
+      secret_cohorts: under Poisson sampling the number of devices in a round is secret: nothing counts or names it.
+    """
+
+    def __init__(self, server: SimulatedServer, metrics: Metrics, clock: Clock, *, secret_cohorts: bool = False) -> None:
+        self._server, self._metrics, self._clock, self._secret_cohorts = server, metrics, clock, secret_cohorts
         self.position, self.retry_window = server.position, server.retry_window
         self.reporting_deadline_s = server.reporting_deadline_s
 
     def check_in(self, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Counts who was accepted and who was turned away."""
-        with _TRACER.start_as_current_span("check-in", attributes={"tutti.devices": len(times_s)}):
+        with _TRACER.start_as_current_span("check-in", attributes=self._devices(times_s)):
             accepted = self._server.check_in(times_s)
         self._count(self._metrics.check_ins, accepted, "accepted", "turned-away")
         return accepted
@@ -116,7 +120,7 @@ class ObservedServer:
 
     def report(self, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Counts which updates were in time."""
-        with _TRACER.start_as_current_span("report", attributes={"tutti.devices": len(times_s)}):
+        with _TRACER.start_as_current_span("report", attributes=self._devices(times_s)):
             taken = self._server.report(times_s)
         self._count(self._metrics.uploads, taken, "accepted", "late")
         return taken
@@ -141,8 +145,12 @@ class ObservedServer:
             yield span
         self._metrics.phase_seconds.labels(name).observe(self._clock.now_s() - began)
 
-    @staticmethod
-    def _count(counter: Counter, mask: NDArray[np.bool_], yes: str, no: str) -> None:
+    def _devices(self, times_s: NDArray[np.float64]) -> dict[str, int]:
+        return {} if self._secret_cohorts else {"tutti.devices": len(times_s)}
+
+    def _count(self, counter: Counter, mask: NDArray[np.bool_], yes: str, no: str) -> None:
+        if self._secret_cohorts:
+            return
         taken = int(mask.sum())
         counter.labels(yes).inc(taken)
         counter.labels(no).inc(len(mask) - taken)

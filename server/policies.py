@@ -9,8 +9,9 @@ from privacy.ledger import entries
 from server.store.engine import Transactions
 from server.store.ledger import Ledger
 from server.store.service_tables import PopulationPolicyRow
+from server.store.values import Run
 
-_RULE = entries.EntryKind.APPROVAL_REQUIRED.value
+_RULE, _APPROVAL = entries.EntryKind.APPROVAL_REQUIRED.value, entries.EntryKind.APPROVAL.value
 
 
 class Policies:
@@ -37,6 +38,28 @@ class Policies:
     def set_approval(self, population: str, *, required: bool, reason: str, by: str) -> None:
         """Turns the rule on or off; the entry says who did and why."""
         self._ledger.append(entries.approval_required(population=population, required=required, reason=reason, by=by))
+
+    def may_start(self, population: str, *, run: str | None = None, audit: str | None = None) -> bool:
+        """Whether a run or an audit may be played now: no approval is asked for, or its own is on the record."""
+        if not self.approval_required(population):
+            return True
+        found = (json.loads(entry.body) for entry in self._ledger.entries(run=run, population=population, kind=_APPROVAL))
+        if run is not None:
+            return any(facts["what"] == "start" for facts in found)
+        return any(facts["what"] == "audit" and facts["audit"] == audit for facts in found)
+
+    def check_resume(self, run: Run) -> None:
+        """Refuses to go on with a run that nobody else approved.
+
+        Raises:
+          TuttiError: FORBIDDEN if the population asks for an approval and the run has none.
+        """
+        if not self.may_start(run.spec.population, run=run.id):
+            detail = (
+                f"population {run.spec.population} asks for another person's approval, and run {run.id[:12]} has none: "
+                f"a privacy officer gives it with POST /v1/runs/{run.id[:12]}:approve"
+            )
+            raise TuttiError(ErrorCode.FORBIDDEN, detail)
 
     def check_start(self, population: str) -> None:
         """Refuses a run that nobody else approved.

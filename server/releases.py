@@ -5,7 +5,7 @@ entry, is committed.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from contract.errors import ErrorCode, TuttiError
@@ -68,14 +68,16 @@ def record(store: Store, run: Run, model: StoredModel, *, to: str) -> None:
     Raises:
       TuttiError: LEASE_HELD if another server owns the population.
     """
-    found = _facts(store.ledger, run, RELEASED)
-    if any(facts["model_digest"] == model.digest and facts["to"] == to for facts in found):
-        return
-    store.ledger.append(
-        entries.model_released(
-            population=run.spec.population, run=run.id, round_index=model.round - 1, model_digest=model.digest, to=to
-        )
+
+    def same(facts: Mapping[str, Any]) -> bool:
+        return facts["model_digest"] == model.digest and facts["to"] == to
+
+    if any(map(same, _facts(store.ledger, run, RELEASED))):
+        return  # most releases are not the first, and read without the ledger's lock
+    entry = entries.model_released(
+        population=run.spec.population, run=run.id, round_index=model.round - 1, model_digest=model.digest, to=to
     )
+    store.ledger.append_once(entry, run=run.id, kind=RELEASED, same=same)
 
 
 def _facts(ledger: Ledger, run: Run, kind: str) -> Iterator[dict[str, Any]]:

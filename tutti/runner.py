@@ -21,6 +21,7 @@ from server.audits import Audits, abandon_runs
 from server.jobs import LEASE_S, Job, JobKind, Jobs, JobState
 from server.keys import KeyDirectory
 from server.observability import configure_logs, configure_spans, of_process
+from server.policies import Policies
 from server.store.store import Store
 from server.store.values import RunState
 from tutti import audit_jobs, runs, stores
@@ -66,7 +67,10 @@ class Runner:
         try:
             while not self._stop.is_set():
                 job = jobs.take(self._holder)
-                if job is not None:
+                if job is not None and not _may_start(store, job):
+                    _LOG.info("held back", id=job.id[:12], kind=job.kind.value)
+                    jobs.hold_back(job.id, self._holder)
+                elif job is not None:
                     self._play(store, jobs, job)
                 elif until_idle:
                     return
@@ -111,7 +115,7 @@ class Runner:
 
             audit_jobs.play(Audits(store.transactions), job.id, store=self._location, workers=workers, held=held)
         elif store.run(job.id).state is RunState.RUNNING:
-            runs.resume(job.id, workers=workers, store=self._location, progress=_Watch(self._stop, lost))
+            runs.resume(job.id, workers=workers, store=self._location, progress=_Watch(self._stop, lost), approved=True)
 
     def _abandon(self, store: Store, jobs: Jobs, job: Job) -> None:
         """A cancelled audit may have begun one more run between the wish and the stop."""
@@ -131,6 +135,12 @@ class Runner:
     def _failed(store: Store, job: Job) -> None:
         if job.kind is JobKind.RUN and store.run(job.id).state is RunState.RUNNING:
             store.set_run_state(job.id, RunState.FAILED)
+
+
+def _may_start(store: Store, job: Job) -> bool:
+    """Whether nobody has asked for an approval since the job was queued, or it has one."""
+    policies = Policies(store.transactions, store.ledger)
+    return policies.may_start(job.population, **{job.kind.value: job.id})
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from privacy.report import price_of
 from server import registration, tasks
 from server.faults import FaultHook, no_faults
 from server.keys import KeyDirectory
+from server.policies import Policies
 from server.registration import RunSettings
 from server.store.store import Store
 from server.store.values import Run, RunState
@@ -131,11 +132,16 @@ def resume(
     store: str = ".tutti",
     progress: Progress | None = None,
     faults: FaultHook = no_faults,
+    approved: bool = False,
 ) -> dict[str, Any]:
     """Goes on with a run that was stopped, paused or killed; a completed run is returned as it is.
 
+    Args:
+      approved: whether whoever asks has seen to the approval, where the population asks for one.
+
     Raises:
-      TuttiError: RUN_STATE if the run was cancelled, its key is gone, or its data has changed.
+      TuttiError: FORBIDDEN without an approval that is asked for;
+        RUN_STATE if the run was cancelled, its key is gone, or its data has changed.
     """
     with stores.opened(store) as (database, keys):
         found = database.run(name)
@@ -143,6 +149,8 @@ def resume(
             return results.result(database, found)
         if found.state is RunState.CANCELLED:
             raise TuttiError(ErrorCode.RUN_STATE, f"run {found.id[:12]} was cancelled")
+        if not approved:
+            Policies(database.transactions, database.ledger).check_resume(found)
         if found.settings.get("engine"):
             raise TuttiError(
                 ErrorCode.RUN_STATE, f"run {found.id[:12]} was played by {found.settings['engine']}, whose noise ended with it"

@@ -82,7 +82,7 @@ def rounds(
             max_participations=spec.cohort.max_participations,
         )
         simulator = FleetSimulator(
-            server=ObservedServer(orchestrator, of_process(), SystemClock()),
+            server=ObservedServer(orchestrator, of_process(), SystemClock(), secret_cohorts=spec.privacy.sampling == "poisson"),
             population=make_population(loader.num_devices, simulation_seed(run)),
             records=records,
             num_examples=lambda indices: example_counts(loader, indices),

@@ -130,9 +130,9 @@ def first_lines(record: RunRecord, found: Sequence[Assumption], *, private: bool
     lines: list[str] = []
     if "noise" in record.registered["seeded"]:
         lines.append("GUARANTEE VOID: the noise came from a seed that is known, so it hides nothing.")
-    devices = record.registered["facts"].get("devices")
-    if private and devices is not None and record.delta is not None and record.delta * devices >= 1:
-        lines.append(f"WEAK DELTA: {record.delta:g} is not below 1/n for the n = {devices} devices of the data.")
+    against = record.devices
+    if private and against is not None and record.delta is not None and record.delta * against[0] >= 1:
+        lines.append(f"WEAK DELTA: {record.delta:g} is not below 1/n for the n = {against[0]} devices {against[1]}.")
     if not private:
         lines.append("NO GUARANTEE: no differentially private mechanism has been charged.")
     lines += [
@@ -211,11 +211,12 @@ def _guarantee(record: RunRecord, event: Facts | None) -> dict[str, Any]:
 
 def _size_of_delta(record: RunRecord) -> list[str]:
     """A delta says little unless it is small against one unit among all: a mechanism that publishes one unit at random has 1/n."""
-    devices = record.registered["facts"].get("devices")
-    if devices is None or record.delta is None:
+    against = record.devices
+    if against is None or record.delta is None:
         return []
+    devices, of_what = against
     share = f"{record.delta * devices:.3g}"
-    return [f"delta is {share} of 1/n for the n = {devices} devices of the data; the smaller that is, the more delta says."]
+    return [f"delta is {share} of 1/n for the n = {devices} devices {of_what}; the smaller that is, the more delta says."]
 
 
 def _statement(priced: dict[str, Any], scope: dict[str, str]) -> str:

@@ -41,6 +41,18 @@ class RunRecord:
         return float(delta) if delta else None
 
     @property
+    def devices(self) -> tuple[int, str] | None:
+        """How many devices delta is to be held against, and of what; None where devices come by themselves.
+
+        Under Poisson sampling the number in the data is secret: the one that the task plans for stands in for it.
+        """
+        privacy, goal = self.task["privacy"], self.task.get("cohort", {}).get("report_goal")
+        if privacy.get("sampling") == "poisson" and privacy.get("sampling_rate") and goal:
+            return round(float(goal) / float(privacy["sampling_rate"])), "that the task plans for (report_goal / sampling_rate)"
+        devices = self.registered["facts"].get("devices")
+        return None if devices is None else (int(devices), "of the data")
+
+    @property
     def event(self) -> Facts | None:
         """Everything that was charged, as one cumulative event; None before the first charge."""
         return None if self.latest is None else self.latest["event"]

@@ -68,8 +68,21 @@ def approve(services: Services, principal: Principal, audit: Audit) -> bodies.Au
     entry = entries.approval(
         population=audit.population, run=None, what="audit", model_digest=None, by=f"token {principal.id}", audit=audit.id
     )
-    services.store.ledger.append(entry)
-    services.jobs.approve(audit.id)
+    services.jobs.approve(audit.id, lambda session: services.store.ledger.append_in(session, [entry]))
+    return told(services, audit.id)
+
+
+def resume(services: Services, audit: Audit) -> bodies.AuditJobBody:
+    """Lets a failed audit go on where it stopped.
+
+    Raises:
+      TuttiError: RUN_STATE unless it failed; CONFLICT while another one with the same canaries in the same devices is on its way.
+    """
+    job = _job(services, audit)
+    if job.state is not JobState.FAILED:
+        raise TuttiError(ErrorCode.RUN_STATE, f"the job of audit {audit.id[:12]} is {job.state.value}")
+    _require_alone(services, audit, known=True)
+    services.jobs.requeue(audit.id)
     return told(services, audit.id)
 
 
@@ -131,12 +144,14 @@ def entry_body(entry: Entry) -> bodies.AuditBody:
     return bodies.AuditBody(index=entry.index, run=facts.get("run"), entry=facts)
 
 
-def _require_alone(services: Services, planned: PlannedAudit) -> None:
+def _require_alone(services: Services, planned: PlannedAudit, *, known: bool = False) -> None:
     """Two audits with the same devices would share runs, and a run has one player."""
     same = services.audits.page(limit=1000, populations={planned.population})
     jobs = services.jobs.of_all([audit.id for audit in same])
     for audit in same:
         if audit.id == planned.id:
+            if known:
+                continue
             raise TuttiError(ErrorCode.CONFLICT, f"this is audit {audit.id[:12]}, which is {jobs[audit.id].state.value}")
         if jobs[audit.id].state.value not in OVER and set(audit.data_digests) & set(planned.data_digests):
             detail = f"audit {audit.id[:12]} is on its way with the same devices: wait for it, or give another seed"

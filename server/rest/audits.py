@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from contract.clock import SystemClock
+from contract.errors import ErrorCode
 from privacy.ledger.entries import EntryKind
 from server.rest import auditing, bodies, cursors
 from server.rest.access import Officer, Operator, Reader, ServicesOf, within_limits
@@ -17,6 +18,7 @@ from server.rest.answered import Answer
 from server.rest.cursors import Cursor, Limit
 from server.rest.events import POLL_S, STREAM
 from server.rest.ledger import visible
+from server.rest.problems import describes
 from server.rest.runs import CHANGE, LAUNCHED, READ, READ_ONE, REFUSALS, IdempotencyKey, PopulationFilter
 from server.rest.services import Services
 
@@ -97,12 +99,10 @@ def approve_audit(services: ServicesOf, principal: Officer, audit: AuditName) ->
     return auditing.approve(services, principal, auditing.find(services, principal, audit))
 
 
-@router.post("/audits/{audit}:resume", responses=CHANGE)
+@router.post("/audits/{audit}:resume", responses=CHANGE | describes(ErrorCode.RUN_STATE, ErrorCode.CONFLICT))
 def resume_audit(services: ServicesOf, principal: Operator, audit: AuditName) -> bodies.AuditJobBody:
     """Lets a failed audit go on where it stopped."""
-    found = auditing.find(services, principal, audit)
-    services.jobs.requeue(found.id)
-    return auditing.told(services, found.id)
+    return auditing.resume(services, auditing.find(services, principal, audit))
 
 
 @router.post("/audits/{audit}:cancel", responses=CHANGE)

@@ -1,6 +1,8 @@
 """What may be done to runs: launch, pause, resume, cancel, approve."""
 
+from collections.abc import Mapping
 from pathlib import PurePath
+from typing import Any
 
 from contract import canonical, task
 from contract.errors import ErrorCode, Problem, TuttiError
@@ -78,10 +80,12 @@ def resume(services: Services, run: Run) -> Run:
     """Queues a paused or failed run again.
 
     Raises:
-      TuttiError: RUN_STATE if it runs, is over, waits for an approval, or `tutti run` plays it.
+      TuttiError: RUN_STATE if it runs, is over, waits for an approval, or `tutti run` plays it; FORBIDDEN if devices play it and
+        its population asks for an approval that it does not have.
     """
     job = services.jobs.of(run.id)
     if job is None and waits_for_devices(run) and run.state is RunState.PAUSED:
+        services.policies.check_resume(run)
         services.store.set_run_state(run.id, RunState.RUNNING)
         return run
     if job is None or run.state in OVER:
@@ -129,17 +133,29 @@ def approve(services: Services, principal: Principal, run: Run, body: bodies.App
     if principal.id in _asked_for(services, run, job):
         raise TuttiError(ErrorCode.FORBIDDEN, "whoever launched a run cannot approve it: another person must")
     if body.what == "start":
-        if job is None or job.state is not JobState.AWAITING_APPROVAL:
-            raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} does not wait for its start")
-        approvals.record(services, principal, run, what="start")
-        services.jobs.approve(run.id)
+        _approve_start(services, run, job, approvals.entry(principal, run, what="start"))
         return
     if body.round is None:
         raise TuttiError(ErrorCode.ARGUMENT_INVALID, "round: say after which round the model is to be released")
     model = releases.committed(services.store, run, body.round)
-    if releases.approved(services.store, run, model.digest):
+    entry = approvals.entry(principal, run, what="release", model=model)
+
+    def same(facts: Mapping[str, Any]) -> bool:
+        return facts["what"] == "release" and facts["model_digest"] == model.digest
+
+    if not services.store.ledger.append_once(entry, run=run.id, kind=approvals.KIND, same=same):
         raise TuttiError(ErrorCode.RUN_STATE, f"the release of the model after {body.round} rounds is approved")
-    approvals.record(services, principal, run, what="release", model=model)
+
+
+def _approve_start(services: Services, run: Run, job: Job | None, entry: bytes) -> None:
+    ledger = services.store.ledger
+    if job is not None and job.state is JobState.AWAITING_APPROVAL:
+        services.jobs.approve(run.id, lambda session: ledger.append_in(session, [entry]))
+        return
+    # A run from the command line or of devices has no job: it goes on only with an approval since the rule was turned on.
+    alone = job is None and run.state not in OVER
+    if not alone or not ledger.append_once(entry, run=run.id, kind=approvals.KIND, same=lambda facts: facts["what"] == "start"):
+        raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} does not wait for its start")
 
 
 def _asked_for(services: Services, run: Run, job: Job | None) -> set[str]:

@@ -1,6 +1,8 @@
 """The store's ledger: append, page, prove, sign. What is written once is never changed: triggers refuse it on both engines."""
 
-from collections.abc import Callable, Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -36,6 +38,16 @@ class Ledger:
     def append_in(self, session: Session, bodies: Iterable[bytes]) -> range:
         """Appends entries in a transaction that holds more than them."""
         return ledger_rows.append(session, bodies, allowed=self._allowed)
+
+    def append_once(self, body: bytes, *, run: str, kind: str, same: Callable[[Mapping[str, Any]], bool]) -> bool:
+        """Appends an entry unless one of this run and kind is the `same`; whether it did. Nobody appends in between."""
+        with self._transactions.begin() as session:
+            self.head_in(session)
+            query = ledger_rows.page(run=run, population=None, kind=kind, start=0, limit=None)
+            if any(same(json.loads(entry.body)) for entry in ledger_rows.read_page(session, query)):
+                return False
+            self.append_in(session, [body])
+            return True
 
     def entries(
         self,

@@ -75,7 +75,9 @@ def reader(session: Session) -> ReadNodes:
     return read
 
 
-def page(*, run: str | None, population: str | None, kind: str | None, start: int, limit: int) -> Select[int, str, bytes]:
+def page(
+    *, run: str | None, population: str | None, kind: str | None, start: int, limit: int | None
+) -> Select[int, str, bytes]:
     """The query of one page of entries, in order."""
     query = select(LedgerEntryRow.index, LedgerEntryRow.kind, LedgerEntryRow.body).where(LedgerEntryRow.index >= start)
     for column, value in ((LedgerEntryRow.run, run), (LedgerEntryRow.population, population), (LedgerEntryRow.kind, kind)):

@@ -209,6 +209,20 @@ def test_delta_is_held_against_the_number_of_devices() -> None:
     assert "; 500 devices, simulated" in to_markdown(many)
 
 
+def test_delta_of_a_poisson_run_is_held_against_the_devices_that_its_task_plans_for() -> None:
+    privacy = {"mechanism": "gaussian", "clip_norm": 1.0, "noise_multiplier": 7.0, "delta": 1e-6, "sampling": "poisson"}
+    spec = task.parse_mapping(
+        {
+            "name": "drawn", "population": "p", "model": {"name": "mlp"}, "rounds": 3, "cohort": {"report_goal": 20},
+            "privacy": {**privacy, "sampling_rate": 0.001},
+        }
+    )  # fmt: skip
+    told = "that the task plans for (report_goal / sampling_rate)"
+    assert run_report([registered(spec)])["guarantee"]["remarks"] == [
+        f"delta is 0.02 of 1/n for the n = 20000 devices {told}; the smaller that is, the more delta says."
+    ]
+
+
 def test_failed_audit_is_said_first() -> None:
     facts = {"population": "p", "run": RUN, "model_digest": "m2", "method": "one-run", "evidence": "e"}
     audit = entries.audit_recorded(**facts, measured={"epsilon_lower": "9.5"}, bound={"epsilon": "1"}, passed=False)

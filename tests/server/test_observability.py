@@ -79,6 +79,16 @@ def test_an_observed_server_answers_the_same_and_is_counted(spans: InMemorySpanE
     assert [span.name for span in spans.get_finished_spans()] == ["check-in", "report", "configuring", "adding", "aggregating"]
 
 
+def test_cohorts_that_are_secret_are_neither_counted_nor_named(spans: InMemorySpanExporter) -> None:
+    metrics, times = Metrics(), np.arange(5.0)
+    observed = ObservedServer(HalfServer(), metrics, VirtualClock(), secret_cohorts=True)
+    assert observed.check_in(times).sum() == 3
+    assert observed.report(times).all()
+    assert _value(metrics, "tutti_check_ins_total", outcome="accepted") is None
+    assert _value(metrics, "tutti_uploads_total", outcome="accepted") is None
+    assert [dict(span.attributes or {}) for span in spans.get_finished_spans()] == [{}, {}]
+
+
 def test_transactions_of_the_store_are_counted_and_have_spans(tmp_path: Path, spans: InMemorySpanExporter) -> None:
     store, metrics = Store.open(str(tmp_path)), Metrics()
     observe_store(store.transactions.engine, metrics)

@@ -64,7 +64,7 @@ def train(
     if found is None:
         result = runs.run(spec, data=loader, seed=seed, workers=workers, store=store, progress=watching, approved=approved)
     else:
-        result = runs.resume(found.id, data=loader, workers=workers, store=store, progress=watching)
+        result = runs.resume(found.id, data=loader, workers=workers, store=store, progress=watching, approved=approved)
     with stores.opened(store) as (database, _):
         run = database.run(result["run"])
         if run.state is not RunState.COMPLETED:

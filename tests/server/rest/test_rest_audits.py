@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from contract.errors import ErrorCode
 from privacy.ledger.entries import EntryKind
 from server.audits import PlannedAudit
 from server.jobs import JobKind, Jobs, JobState
@@ -152,6 +153,34 @@ def test_an_audit_in_the_same_devices_waits_for_the_first(played: Api) -> None:
     assert (second.status_code, second.json()["code"]) == (409, "conflict")
     assert played.client.post(f"/v1/audits/{first}:cancel").status_code == 200
     assert _ask(played, _changed(references=400)).status_code == 201
+
+
+def test_a_failed_audit_goes_on_only_when_no_other_one_is_in_its_devices(played: Api) -> None:
+    jobs, failed = Jobs(played.store.transactions), _ask(played).json()["audit"]
+    assert played.client.post(f"/v1/audits/{failed}:resume").status_code == 409  # it waits still
+    assert jobs.take("one") is not None
+    jobs.finish(failed, "one", problem=ErrorCode.INTERNAL, detail="it failed")
+    second = _ask(played, _changed(references=400)).json()["audit"]
+    refused = played.client.post(f"/v1/audits/{failed}:resume")
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    assert played.client.post(f"/v1/audits/{second}:cancel").status_code == 200
+    assert played.client.post(f"/v1/audits/{failed}:resume").json()["state"] == "queued"
+    assert jobs.take("two") is not None
+    jobs.finish(failed, "two")
+    assert played.client.post(f"/v1/audits/{failed}:resume").json()["code"] == "run-state"
+
+
+def test_a_rule_that_is_turned_on_later_stops_an_audit_that_waits(guarded: Api) -> None:
+    officer, rule = guarded.headers(Scope.PRIVACY_OFFICER), {"required": True, "reason": "quarterly review"}
+    audit = _ask(guarded, headers=guarded.headers(Scope.OPERATOR)).json()["audit"]
+    assert guarded.client.put("/v1/populations/audited/approval", json=rule, headers=officer).status_code == 200
+    guarded.play()
+    address = f"/v1/audits/{audit}"
+    assert guarded.client.get(address, headers=officer).json()["job"]["state"] == "awaiting-approval"
+    assert guarded.client.post(f"{address}:approve", headers=officer).json()["state"] == "queued"
+    policies = guarded.app.state.services.policies
+    assert policies.may_start("audited", audit=audit)
+    assert not policies.may_start("audited", audit="ab" * 32)
 
 
 def test_an_audit_waits_for_another_persons_approval_where_the_population_asks_for_it(guarded: Api) -> None:

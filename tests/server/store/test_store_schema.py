@@ -1,6 +1,7 @@
 """The schema: migrations make exactly the declared tables, an older store is refused and upgraded with a backup, on both engines."""
 
 import json
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,11 +16,12 @@ from sqlalchemy import insert, text
 import server.store
 from contract.errors import ErrorCode, TuttiError
 from privacy.ledger import entries, merkle
+from server.jobs import JobKind, Jobs, JobState
 from server.store import schema
 from server.store.engine import database_url, open_engine
 from server.store.service_tables import Base
 from server.store.store import Store
-from server.store.tables import LedgerEntryRow, TreeHeadRow
+from server.store.tables import LedgerEntryRow, RunRow, TreeHeadRow
 from tutti.commands.db import upgrade
 
 
@@ -88,6 +90,40 @@ def test_upgrade_keeps_every_entry_and_makes_it_provable(
     assert len(store.ledger.consistency_proof(9, 10)) > 0
     store.close()
     assert schema.upgrade(store_url) == (schema.HEAD, None)
+
+
+def test_a_store_of_schema_0003_is_upgraded_by_the_command_that_is_named_and_keeps_its_jobs(
+    store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert schema.upgrade(store_url, to="0003") == (None, None)
+    run = {
+        "id": "r", "task_name": "t", "task_digest": "d", "ordinal": 0, "population": "p", "spec": "{}", "settings": "{}",
+        "state": "running", "next_round": 0, "next_leaf": 0, "attempts": 0, "noise_key_id": None, "created_at": "then",
+    }  # fmt: skip
+    engine = open_engine(database_url(store_url))
+    with engine.begin() as connection:
+        connection.execute(insert(RunRow.__table__).values(**run))
+        columns = "run, population, state, workers, requested_by, lease_until, attempts, created_at"
+        connection.execute(text(f"INSERT INTO jobs ({columns}) VALUES ('r', 'p', 'queued', 2, 'token', 0, 0, 'then')"))
+    engine.dispose()
+    with pytest.raises(TuttiError, match=re.escape(f"run `tutti db upgrade --store {store_url}`")):
+        Store.open(store_url)
+
+    upgrade(store=store_url, json_output=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["from"], told["to"]) == ("0003", "0004")
+    backup = Path(told["backup"])
+    if "://" in store_url:
+        assert backup.read_bytes().startswith(b"PGDMP")
+    else:
+        with closing(sqlite3.connect(backup)) as old:
+            assert old.execute("SELECT run, state FROM jobs").fetchall() == [("r", "queued")]
+    store = Store.open(store_url)
+    job = Jobs(store.transactions).of("r")
+    store.close()
+    assert job is not None
+    assert (job.kind, job.state, job.workers, job.requested_by) == (JobKind.RUN, JobState.QUEUED, 2, "token")
 
 
 def test_store_from_before_the_migrations_is_upgraded_too(tmp_path: Path) -> None:
