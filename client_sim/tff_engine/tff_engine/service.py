@@ -68,6 +68,9 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
 
 def main() -> None:
     """Serves on the file descriptors that were standard input and output; whatever prints, prints to standard error."""
+    # TFF interrupts a worker that it is done with and waits for it. Who runs in a shell's background has SIGINT ignored, and would pass
+    # that on to the workers.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sink = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
