@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from contract.ids import SessionId
 from contract.messages import AbortReason, SecureStep
-from secagg import Abort, Context, Phase, Result, Server, wire
+from secagg import Abort, Context, Phase, Result, Server, Transcript, wire
 from secagg import AbortReason as SecAggReason
 from secagg.messages import DeviceMessage, MaskedInput, ServerMessage
 from server.secure_windows import PHASES, PhaseClock, PhaseWindows, allowance
@@ -205,10 +205,9 @@ class SecureGroup:
         return np.concatenate([result.sums[vector.name] for vector in self._context.parameters.vectors])
 
     @property
-    def transcript(self) -> str | None:
-        """The digest of what the group's parties signed and released, hex; None before the survivors were announced."""
-        found = self._server.transcript()
-        return None if found is None else found.head.hex()
+    def transcript(self) -> Transcript | None:
+        """What the group's parties signed and released; None before the survivors were announced."""
+        return self._server.transcript()
 
     def _handle(self, session: SessionId, message: DeviceMessage, now_s: float) -> Fault | None:
         refusal = self._server.handle(self._slots.setdefault(session, len(self._slots)), message)

@@ -40,6 +40,7 @@ from server.secure_split import added_up, group_of_place
 from server.secure_windows import PhaseWindows
 from server.session_pace import ROUND_GUESS_S
 from server.sessions import Place, Session, SessionTable
+from server.transcripts import TranscriptFolder
 
 SOONEST_POLL_S, LATEST_POLL_S = 0.02, 1.0
 SOONEST_POLL_A_DEVICE_S = 0.0007
@@ -53,6 +54,7 @@ class SecureSessionTable(SessionTable):
 
     Args:
       authority: public key of the device authority, which this server does not control.
+      transcripts: where what was signed is kept for auditors; it is not kept unless given.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class SecureSessionTable(SessionTable):
         authority: bytes,
         entropy: Entropy = system_entropy,
         round_guess_s: float = ROUND_GUESS_S,
+        transcripts: TranscriptFolder | None = None,
     ) -> None:
         super().__init__(
             rounds=rounds,
@@ -74,7 +77,7 @@ class SecureSessionTable(SessionTable):
             entropy=entropy,
             round_guess_s=round_guess_s,
         )
-        self._authority = authority
+        self._authority, self._transcripts = authority, transcripts
         self._windows = PhaseWindows(reporting_s=spec.deadlines.reporting_s)
         self._groups: list[SecureGroup] = []
         self._group_of: dict[SessionId, int] = {}
@@ -253,15 +256,24 @@ class SecureSessionTable(SessionTable):
         sums = [total for group in self._groups if (total := group.sums()) is not None]
         if sums:
             summed = sum(group.summed for group in self._groups if isinstance(group.result, Result))
-            heads = {index: group.transcript for index, group in enumerate(self._groups) if isinstance(group.result, Result)}
-            kept = {index: head for index, head in heads.items() if head is not None}
-            self._rounds.conclude(added_up(sums), count=summed, signed=kept)
+            self._rounds.conclude(added_up(sums), count=summed, signed=self._signed())
         elif self._rounds.charged:
             self._rounds.conclude(None)
         else:
             early = all(group.early for group in self._groups)
             self._rounds.abandon(AbandonReason.KEY_PHASE_FAILED if early else AbandonReason.TOO_FEW_SURVIVORS)
         return dict(self._rounds.recorded()) | self._secure_facts()
+
+    def _signed(self) -> dict[int, str]:
+        """The digests of the transcripts of the groups in the sum, once the transcripts themselves are kept."""
+        heads: dict[int, str] = {}
+        for index, group in enumerate(self._groups):
+            transcript = group.transcript if isinstance(group.result, Result) else None
+            if transcript is not None and self._position is not None:
+                heads[index] = transcript.head.hex()
+                if self._transcripts is not None:
+                    self._transcripts.keep(self._key.run, self._position.round_index, index, transcript, self._authority)
+        return heads
 
     def _secure_facts(self) -> dict[str, Any]:
         """How the groups went: the slowest of each phase, and what ended the groups that were abandoned."""

@@ -22,6 +22,7 @@ from server.sessions import SessionTable
 from server.store.store import Store
 from server.store.values import Run, RunState
 from server.tasks import PreparedTask
+from server.transcripts import TranscriptFolder
 
 Listener = Callable[[Mapping[str, Any]], None]
 UNKNOWN_DEVICES = 1_000_000
@@ -51,6 +52,7 @@ def table_of(
     round_guess_s: float = ROUND_GUESS_S,
     faults: FaultHook = no_faults,
     authority: bytes | None = None,
+    transcripts: TranscriptFolder | None = None,
 ) -> SessionTable:
     """The sessions of a run that goes on. A round that a crash interrupted after its charge is over, and its release used up.
 
@@ -59,6 +61,7 @@ def table_of(
 
     Args:
       authority: public key of the device authority; needed for a secure task.
+      transcripts: where those of a secure task are kept for auditors.
 
     Raises:
       TuttiError: RUN_STATE if its noise key is gone; MECHANISM_UNSUPPORTED for a secure task without a device authority.
@@ -82,7 +85,14 @@ def table_of(
         if authority is None:
             detail = f"{spec.name}: a secure task needs the public key of a device authority"
             raise TuttiError(ErrorCode.MECHANISM_UNSUPPORTED, detail)
-        return SecureSessionTable(rounds=rounds, run=RunId(run.id), spec=spec, authority=authority, round_guess_s=round_guess_s)
+        return SecureSessionTable(
+            rounds=rounds,
+            run=RunId(run.id),
+            spec=spec,
+            authority=authority,
+            round_guess_s=round_guess_s,
+            transcripts=transcripts,
+        )
     return SessionTable(
         rounds=rounds,
         run=RunId(run.id),

@@ -29,7 +29,7 @@ from server.rpc.service import Address, RpcServer
 from server.store.store import Store
 from server.store.values import Run, RunState
 from server.tasks import PreparedTask
-from tutti import hosting
+from tutti import hosting, stores
 from tutti.findings import record_findings
 from tutti.loopback_oracle import Muster, WatchedReleases
 from tutti.simulation import noise_seed, simulation_seed, vocabulary_of
@@ -55,7 +55,10 @@ def rounds(
     ended: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
     authority_seed = device_authority(run)
     authority = DeviceAuthority(authority_seed).public
-    table = hosting.table_of(database, keys, run, prepared, round_guess_s=FIRST_ROUND_S, faults=faults, authority=authority)
+    table = hosting.table_of(
+        database, keys, run, prepared, round_guess_s=FIRST_ROUND_S, faults=faults, authority=authority,
+        transcripts=stores.transcript_folder(directory),
+    )  # fmt: skip
     with contextlib.ExitStack() as stack:
         journal = FleetJournal(directory / "devices.db", run=run.id)
         stack.callback(journal.close)

@@ -19,9 +19,10 @@ from contract import plan as plans
 from contract.entropy import Entropy
 from contract.randomness import uniform_by_device
 from contract.simulation import SealedContribution
-from secagg import Abort, DeviceAuthority, Phase, Result, Server, Vector, packing
+from secagg import Abort, DeviceAuthority, Phase, Result, Server, Transcript, Vector, packing
 from secagg.messages import ServerMessage
 from server.secure_split import added_up, group_of_place
+from server.transcripts import TranscriptFolder
 from tutti.virtual_windows import VirtualWindows
 
 LOST_AFTER_INPUT = 0.02
@@ -100,6 +101,7 @@ class ProtocolSum:
       lost_after_input: share of survivors that do not answer at the end.
       groups: of a cohort, each with a protocol of its own.
       windows: when phases close; without them nobody is too late.
+      transcripts: where what was signed is kept for auditors; it is not kept unless given.
     """
 
     def __init__(
@@ -113,7 +115,9 @@ class ProtocolSum:
         threads: int = 2,
         groups: int = 1,
         windows: VirtualWindows | None = None,
+        transcripts: TranscriptFolder | None = None,
     ) -> None:
+        self._transcripts = transcripts
         self._executor, self._entropy, self._seed = executor, entropy, seed
         self._on_phase = on_phase or _ignore
         self._lost_after_input, self._threads = lost_after_input, threads
@@ -156,8 +160,20 @@ class ProtocolSum:
             for name, value in cohort.metrics.get(device, {}).items():
                 sums[name] = sums.get(name, 0.0) + value
         return SealedContribution(
-            reveal=round_.reveal, count=len(summed), metrics=sums, summed=round_.summed, transcripts=round_.transcripts
+            reveal=round_.reveal,
+            count=len(summed),
+            metrics=sums,
+            summed=round_.summed,
+            transcripts=lambda: self._signed(job, round_, authority),
         )
+
+    def _signed(self, job: Job, round_: "_Round", authority: bytes) -> dict[int, str]:
+        """The digests of the transcripts of what was revealed, once the transcripts themselves are kept."""
+        found, plan = round_.transcripts(), plans.decode(job.plan)
+        if self._transcripts is not None:
+            for group, transcript in found.items():
+                self._transcripts.keep(plan.run, plan.round_index, group, transcript, authority)
+        return {group: transcript.head.hex() for group, transcript in found.items()}
 
 
 class _Round:
@@ -193,10 +209,10 @@ class _Round:
         """Devices in what was revealed."""
         return sum(len(result.survivors) for server in self.servers if isinstance(result := server.result(), Result))
 
-    def transcripts(self) -> dict[int, str]:
-        """The digests of the transcripts of what was revealed."""
+    def transcripts(self) -> dict[int, Transcript]:
+        """The transcripts of what was revealed, by group."""
         found = ((group, server) for group, server in enumerate(self.servers) if isinstance(server.result(), Result))
-        return {group: whole.head.hex() for group, server in found if (whole := server.transcript()) is not None}
+        return {group: whole for group, server in found if (whole := server.transcript()) is not None}
 
     def _step(self, replies: Replies) -> dict[int, ServerMessage]:
         """Hands the devices' answers to their servers and ends the phase of each; what the devices that are left are told."""

@@ -28,9 +28,10 @@ from server.registration import key_of
 from server.store.store import Store
 from server.store.values import Run
 from server.tasks import PreparedTask
+from server.transcripts import TranscriptFolder
 from trainer.models.next_word import NextWord
 from trainer.vocabulary import Vocabulary
-from tutti import shared_records
+from tutti import shared_records, stores
 from tutti.findings import record_findings
 from tutti.secure_simulation import IdealSum, ProtocolSum, SecureExecutor
 from tutti.virtual_windows import VirtualWindows
@@ -74,7 +75,7 @@ def rounds(
         stack.callback(records.close)
         journal = FleetJournal(devices, run=run.id)
         stack.callback(journal.close)
-        computing = engine or _own_engine(prepared, run, loader, workers)
+        computing = engine or _own_engine(prepared, run, loader, workers, stores.transcript_folder(directory))
         stack.callback(computing.executor.close)
         oracle = ParticipationOracle(
             num_devices=loader.num_devices,
@@ -115,12 +116,16 @@ def _seen(trace: RoundTrace, oracle: ParticipationOracle) -> dict[str, Any]:
     }
 
 
-def _own_engine(prepared: PreparedTask, run: Run, loader: Loader, workers: int | Placement | None) -> Engine:
+def _own_engine(
+    prepared: PreparedTask, run: Run, loader: Loader, workers: int | Placement | None, transcripts: TranscriptFolder
+) -> Engine:
     executor = open_executor(prepared.spec, loader, workers=workers, vocabulary=vocabulary_of(prepared))
-    return Engine(executor=executor, secure=secure_aggregation(prepared, run, executor))
+    return Engine(executor=executor, secure=secure_aggregation(prepared, run, executor, transcripts))
 
 
-def secure_aggregation(prepared: PreparedTask, run: Run, executor: SecureExecutor) -> IdealSum | ProtocolSum | None:
+def secure_aggregation(
+    prepared: PreparedTask, run: Run, executor: SecureExecutor, transcripts: TranscriptFolder | None = None
+) -> IdealSum | ProtocolSum | None:
     """What sums a secure task's updates: the real protocol unless the task asks for its ideal sum."""
     aggregation, seed = prepared.spec.aggregation, noise_seed(run)
     if not isinstance(prepared.mechanism, DistributedMechanism):
@@ -137,7 +142,9 @@ def secure_aggregation(prepared: PreparedTask, run: Run, executor: SecureExecuto
             seed=simulation_seed(run),
             reporting_s=prepared.spec.deadlines.reporting_s,
         )
-    return ProtocolSum(executor, entropy=entropy, seed=simulation_seed(run), groups=groups, windows=windows)
+    return ProtocolSum(
+        executor, entropy=entropy, seed=simulation_seed(run), groups=groups, windows=windows, transcripts=transcripts
+    )
 
 
 def fleet_options(prepared: PreparedTask, run: Run, loader: Loader) -> FleetOptions:

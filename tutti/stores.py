@@ -10,6 +10,7 @@ from contract.errors import ErrorCode, TuttiError
 from server.keys import KeyDirectory
 from server.store.signing import LedgerKey
 from server.store.store import Store
+from server.transcripts import TranscriptFolder
 
 
 @contextmanager
@@ -49,6 +50,16 @@ def _reason(error: Exception) -> str:
 def directory(store: str) -> Path:
     """Where files that belong to a store but not into its database are kept."""
     return Path(".tutti").absolute() if "://" in store else Path(store).absolute()
+
+
+def transcripts(store: str) -> TranscriptFolder:
+    """Where the transcripts of a store's secure sums are kept until they expire."""
+    return transcript_folder(directory(store))
+
+
+def transcript_folder(beside: Path) -> TranscriptFolder:
+    """The transcripts in the directory of a store."""
+    return TranscriptFolder(beside / "transcripts")
 
 
 def ledger_key(store: str) -> LedgerKey:

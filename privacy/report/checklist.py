@@ -161,6 +161,12 @@ def transparency(record: RunRecord) -> dict[str, Any]:
     }
 
 
+_TRANSCRIPTS = (
+    "what a secure sum's devices signed, by one-time keys, without any share or vector: 30 days beside the store (no more than a thousand "
+    "a run), their digests in the ledger for ever"
+)
+
+
 def data_minimisation(record: RunRecord) -> dict[str, Any]:
     """What was collected, when it was aggregated, how long it is kept."""
     secure = bool(record.task.get("aggregation", {}).get("secure"))
@@ -183,6 +189,7 @@ def data_minimisation(record: RunRecord) -> dict[str, Any]:
             else "a key in a file of its own, destroyed when the run ends",
             "models": "the last three, every hundredth and the final one",
             "ledger": "for ever; entries are per run and round, never per device",
+            **({"transcripts": _TRANSCRIPTS} if secure else {}),
         },
     }
 

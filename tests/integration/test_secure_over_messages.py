@@ -23,12 +23,13 @@ from contract import plan as plans
 from contract import task
 from contract.messages import Aborted, Reply, Request, SecureRequest, SecureStep, UploadChunk
 from secagg import LOWEST_FLOORS, Client, DeviceAuthority
-from server import registration, tasks
+from server import registration, tasks, transcripts
 from server.distributed_mechanism import DistributedMechanism, lanes
 from server.keys import KeyDirectory
 from server.registration import RunSettings
 from server.secure_sessions import SecureSessionTable
 from server.store.store import Store
+from server.transcripts import TranscriptFolder, TranscriptState
 from tutti import hosting, simulation
 from tutti.secure_simulation import IdealSum
 
@@ -90,7 +91,9 @@ class World:
         self.run = registration.register(
             store=self.store, keys=keys, prepared=self.prepared, settings=settings, not_covered=[], start=self.start
         )
-        table = hosting.table_of(self.store, keys, self.run, self.prepared, authority=DeviceAuthority(AUTHORITY_SEED).public)
+        self.transcripts = TranscriptFolder(folder / "transcripts")
+        authority = DeviceAuthority(AUTHORITY_SEED).public
+        table = hosting.table_of(self.store, keys, self.run, self.prepared, authority=authority, transcripts=self.transcripts)
         assert isinstance(table, SecureSessionTable)
         self.table, self.seen = table, list[Request]()
 
@@ -188,6 +191,8 @@ def test_devices_that_leave_before_and_after_training_are_left_out(world: World)
     survivors = [index for index in range(DEVICES) if index not in (3, 5)]
     assert [body.get("reported") for body in world.bodies() if body.get("result")] == [len(survivors)]
     assert np.array_equal(world.store.model(world.run.id).parameters, plain_model(world, survivors))
+    (kept,) = transcripts.check([entry.body for entry in world.store.entries()], world.transcripts.read)
+    assert (kept.state, kept.authority) == (TranscriptState.SOUND, DeviceAuthority(AUTHORITY_SEED).public.hex())
 
 
 @pytest.mark.slow

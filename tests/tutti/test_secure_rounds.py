@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 
 import tutti
 from client_sim.data import open_loader
@@ -16,12 +17,15 @@ from client_sim.secure_work import Replies
 from client_sim.timing import Phase
 from client_sim.workers import open_executor
 from contract import task
+from contract.errors import ErrorCode
 from contract.simulation import SealedContribution
 from contract.task import DataSpec
 from secagg.messages import MaskedInput, ServerMessage
 from server import tasks
 from server.distributed_mechanism import DistributedMechanism, lanes
 from tutti import stores
+from tutti.commands import ledger
+from tutti.commands.transcripts import check_transcripts
 from tutti.secure_simulation import IdealSum, ProtocolSum
 
 TASK: dict[str, Any] = {
@@ -128,7 +132,9 @@ def test_a_round_is_charged_for_the_inputs_that_are_in_its_sum(tmp_path: Path, m
     assert outcomes[0]["event"]["parts"][0]["contributors"] == [outcomes[0]["reported"]]
 
 
-def test_the_charge_is_at_the_floor_and_the_outcome_at_what_happened(tmp_path: Path) -> None:
+def test_the_charge_is_at_the_floor_and_the_outcome_at_what_happened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = tutti.run(TASK, store=str(tmp_path), workers=0, seed=3)
     with stores.opened(str(tmp_path)) as (database, _):
         bodies = [json.loads(entry.body) for entry in database.entries()]
@@ -136,6 +142,18 @@ def test_the_charge_is_at_the_floor_and_the_outcome_at_what_happened(tmp_path: P
     committed = [body["round"] for body in bodies if body.get("result") == "committed"]
     assert [body["round"] for body in signed] == committed
     assert len({body["transcript"] for body in signed}) == len(committed)
+    check_transcripts(store=str(tmp_path), out=tmp_path / "out", json_output=True)
+    told = json.loads(capsys.readouterr().out)["transcripts"]
+    assert [(one["round"], one["state"], one["devices"]) for one in told] == [(number, "sound", 20) for number in committed]
+    ledger.export_ledger(out=tmp_path / "ledger.jsonl", store=str(tmp_path))
+    check_transcripts(result["run"][:8], from_export=tmp_path / "ledger.jsonl", from_folder=tmp_path / "out", json_output=True)
+    assert json.loads(capsys.readouterr().out)["transcripts"] == told
+    swapped = [tmp_path / "out" / result["run"] / f"{number}-0.json" for number in committed[:2]]
+    swapped[0].write_bytes(swapped[1].read_bytes())
+    with pytest.raises(typer.Exit) as ended:
+        check_transcripts(from_export=tmp_path / "ledger.jsonl", from_folder=tmp_path / "out")
+    assert ended.value.exit_code == ErrorCode.LEDGER_BROKEN.value.exit_code
+    assert "this is not the transcript that was recorded" in capsys.readouterr().out
     charged = next(body for body in bodies if body["kind"] == "round-charged")
     outcome = next(body for body in bodies if body.get("result") == "committed")
     assert charged["floor"] == 16

@@ -1,4 +1,4 @@
-"""`tutti ledger`: verify, export, sign, set a budget, change the key."""
+"""`tutti ledger`: verify, export, sign, set a budget, change the key, replay secure sums."""
 
 import json
 import sys
@@ -18,6 +18,7 @@ from server import budgets
 from server.store.crosscheck import verify_store
 from tutti import stores
 from tutti.commands.options import JsonOption, StoreOption
+from tutti.commands.transcripts import check_transcripts
 
 FromExport = Annotated[
     Path | None,
@@ -43,6 +44,7 @@ def register(app: typer.Typer) -> None:
     group.command("checkpoint")(sign_checkpoint)
     group.command("budget")(set_budget)
     group.command("rotate-key")(rotate_key)
+    group.command("transcripts")(check_transcripts)
     app.add_typer(group, name="ledger")
 
 

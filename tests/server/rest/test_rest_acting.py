@@ -9,7 +9,6 @@ import pytest
 
 from contract import task
 from contract.errors import ErrorCode, TuttiError
-from contract.task import TaskSpec
 from server.faults import FaultPoint
 from server.jobs import LEASE_S, Jobs, JobState
 from server.rest import create_app
@@ -17,7 +16,6 @@ from server.store.signing import LedgerKey
 from server.store.values import RunState
 from server.tokens import Scope
 from tutti import device_runs, runs
-from tutti.launching import SimulatedRuns
 from tutti.runner import Runner
 
 Api = Any
@@ -161,66 +159,6 @@ def test_a_run_that_needs_approval_waits_for_another_person(guarded: Api, small:
     assert [item["entry"]["round"] for item in left] == [count - 1]
     kinds = guarded.client.get(f"/v1/ledger/entries?kind=approval&run={run['run']}", headers=officer).json()["items"]
     assert [item["entry"]["what"] for item in kinds] == ["start", "release"]
-
-
-def test_a_rule_that_is_turned_on_later_stops_jobs_that_wait_and_runs_that_are_resumed(guarded: Api, small: Task) -> None:
-    operator, officer = guarded.headers(Scope.OPERATOR), guarded.headers(Scope.PRIVACY_OFFICER)
-    run = _launch(guarded, small("queued"), **operator).json()
-    assert run["job"]["state"] == "queued"
-    rule = {"required": True, "reason": "quarterly review"}
-    assert guarded.client.put("/v1/populations/people/approval", json=rule, headers=officer).status_code == 200
-    guarded.play()
-    assert guarded.store.run(run["run"]).next_round == 0
-    address = f"/v1/runs/{run['run']}"
-    assert guarded.client.get(address, headers=operator).json()["job"]["state"] == "awaiting-approval"
-    with pytest.raises(TuttiError) as refused:
-        runs.resume(run["run"], store=guarded.location, workers=0)
-    assert refused.value.code is ErrorCode.FORBIDDEN
-    assert guarded.client.post(f"{address}:approve", json={"what": "start"}, headers=officer).status_code == 200
-    guarded.play()
-    assert guarded.store.run(run["run"]).state is RunState.COMPLETED
-
-
-def test_a_run_without_a_job_goes_on_once_it_is_approved(guarded: Api, small_task: TaskSpec) -> None:
-    officer, rule = guarded.headers(Scope.PRIVACY_OFFICER), {"required": True, "reason": "quarterly review"}
-    run = SimulatedRuns(guarded.store, guarded.keys).register(small_task, seed=1, seed_noise=None).id
-    assert guarded.client.put("/v1/populations/people/approval", json=rule, headers=officer).status_code == 200
-    with pytest.raises(TuttiError, match="asks for another person's approval"):
-        runs.resume(run, store=guarded.location, workers=0)
-    wish, address = {"what": "start"}, f"/v1/runs/{run}:approve"
-    assert [guarded.client.post(address, json=wish, headers=officer).status_code for _ in range(2)] == [200, 409]
-    assert runs.resume(run, store=guarded.location, workers=0)["rounds"] == 3
-
-
-@pytest.mark.parametrize("what", ["start", "release"])
-def test_of_two_officers_at_once_one_approves_and_one_entry_is_left(guarded: Api, small: Task, what: str) -> None:
-    operator, officer = guarded.headers(Scope.OPERATOR), guarded.headers(Scope.PRIVACY_OFFICER)
-    rule = {"required": True, "reason": "quarterly review"}
-    assert guarded.client.put("/v1/populations/people/approval", json=rule, headers=officer).status_code == 200
-    finished = guarded.store.run("latest")
-    run = finished.id if what == "release" else _launch(guarded, small("two"), **operator).json()["run"]
-    wish = {"what": what} if what == "start" else {"what": what, "round": finished.next_round}
-    both, answers = threading.Barrier(4), list[int]()
-
-    def approve() -> None:
-        both.wait()
-        answers.append(guarded.client.post(f"/v1/runs/{run}:approve", json=wish, headers=officer).status_code)
-
-    threads = [threading.Thread(target=approve) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(answers) == [200, 409, 409, 409]
-    assert len(list(guarded.store.ledger.entries(run=run, kind="approval"))) == 1
-
-
-def test_a_late_officer_leaves_no_approval_behind(guarded: Api, small: Task) -> None:
-    run = _launch(guarded, small("late"), **guarded.headers(Scope.OPERATOR)).json()["run"]
-    said: list[object] = []
-    with pytest.raises(TuttiError) as refused:
-        Jobs(guarded.store.transactions).approve(run, said.append)
-    assert (refused.value.code, said) == (ErrorCode.RUN_STATE, [])
 
 
 def test_a_budget_is_an_entry_with_a_reason(guarded: Api) -> None:
