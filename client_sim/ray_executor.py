@@ -21,8 +21,8 @@ from client_sim.encoding import encoder_of
 from client_sim.executor import Job, Updates
 from client_sim.local_work import LocalWork, WorkSetup, add_up
 from client_sim.secure_cohort import SecureCohort
+from client_sim.splitting import MOST_STARTS, merged, shares
 from client_sim.worker_messages import Done, Failed
-from client_sim.workers import MOST_STARTS, merged, shares
 from contract import plan
 from contract.errors import ErrorCode, TuttiError
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client_sim import cores
-from client_sim.data.loader import Loader, example_counts
+from client_sim.data.loader import Loader
 from client_sim.encoding import Encoder, encoder_of
 from client_sim.executor import Job, Updates
 from client_sim.local_work import LocalWork, WorkSetup, add_up
@@ -23,6 +23,7 @@ from client_sim.placement import PLATFORMS, Placement
 from client_sim.secure_cohort import SecureCohort
 from client_sim.secure_work import SecureWork
 from client_sim.shared_arrays import SharedArray
+from client_sim.splitting import MOST_STARTS, merged, shares
 from client_sim.worker_messages import Answer, Attach, BeginSecure, ContinueSecure, Done, Failed, Order, Train
 from contract import plan
 from contract.errors import ErrorCode, TuttiError
@@ -31,9 +32,6 @@ from trainer.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from client_sim.ray_executor import RayExecutor
-
-MOST_STARTS = 3
-"""How often the same share of a job is tried before the job is given up."""
 
 
 def open_executor(
@@ -279,20 +277,6 @@ class WorkerPool:
             raise TuttiError(ErrorCode.INTERNAL, f"a worker did not start ({worker.how_it_ended()})")
 
 
-def shares(setup: WorkSetup, job: Job, count: int) -> list[npt.NDArray[np.int64]]:
-    """Rows of the job for each of `count` workers, so that all have about as many examples.
-
-    Integers add up to the same sum whoever adds them, so the split is free to follow the load.
-    """
-    load = np.minimum(example_counts(setup.loader, job.devices), setup.training.max_examples) + 1
-    finish = np.zeros(count)
-    owner = np.zeros(len(job.devices), np.int64)
-    for row in np.argsort(-load, kind="stable"):
-        owner[row] = np.argmin(finish)
-        finish[owner[row]] += load[row]
-    return [np.flatnonzero(owner == index) for index in range(count)]
-
-
 class _Worker:
     """One process and the socket to it. `send` and `receive` say by their result whether it lives."""
 
@@ -355,18 +339,3 @@ class _Worker:
     def how_it_ended(self) -> str:
         status = None if self._process is None else self._process.poll()
         return f"exit status {status}"
-
-
-def merged(
-    job: Job, split: Sequence[npt.NDArray[np.int64]], answers: Sequence[Done | None], total: npt.NDArray[np.int64]
-) -> Updates:
-    """What the workers measured, in the order of the job's devices, with the sum of their sums."""
-    count = len(job.devices)
-    metrics: dict[str, npt.NDArray[np.float64]] = {}
-    norms = np.zeros(count, np.int64)
-    for share, answer in zip(split, answers, strict=True):
-        if answer is not None:
-            norms[share] = answer.norms_squared
-            for name, values in answer.metrics.items():
-                metrics.setdefault(name, np.zeros(count))[share] = values
-    return Updates(total=total, count=count, metrics=metrics, norms_squared=norms)

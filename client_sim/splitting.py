@@ -1,0 +1,43 @@
+"""How a job is split over workers, and what they answer put together again: the same for processes and for Ray's actors."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from client_sim.data.loader import example_counts
+from client_sim.executor import Job, Updates
+from client_sim.local_work import WorkSetup
+from client_sim.worker_messages import Done
+
+MOST_STARTS = 3
+"""How often the same share of a job is tried before the job is given up."""
+
+
+def shares(setup: WorkSetup, job: Job, count: int) -> list[npt.NDArray[np.int64]]:
+    """Rows of the job for each of `count` workers, so that all have about as many examples.
+
+    Integers add up to the same sum whoever adds them, so the split is free to follow the load.
+    """
+    load = np.minimum(example_counts(setup.loader, job.devices), setup.training.max_examples) + 1
+    finish = np.zeros(count)
+    owner = np.zeros(len(job.devices), np.int64)
+    for row in np.argsort(-load, kind="stable"):
+        owner[row] = np.argmin(finish)
+        finish[owner[row]] += load[row]
+    return [np.flatnonzero(owner == index) for index in range(count)]
+
+
+def merged(
+    job: Job, split: Sequence[npt.NDArray[np.int64]], answers: Sequence[Done | None], total: npt.NDArray[np.int64]
+) -> Updates:
+    """What the workers measured, in the order of the job's devices, with the sum of their sums."""
+    count = len(job.devices)
+    metrics: dict[str, npt.NDArray[np.float64]] = {}
+    norms = np.zeros(count, np.int64)
+    for share, answer in zip(split, answers, strict=True):
+        if answer is not None:
+            norms[share] = answer.norms_squared
+            for name, values in answer.metrics.items():
+                metrics.setdefault(name, np.zeros(count))[share] = values
+    return Updates(total=total, count=count, metrics=metrics, norms_squared=norms)
