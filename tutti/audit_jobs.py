@@ -11,7 +11,7 @@ from contract.task import TaskSpec
 from server.audits import Audits
 from tutti import audit
 from tutti.audit.scores import Watch
-from tutti.runs import Progress
+from tutti.playing import Progress
 
 REPORT_S = 0.5
 """Between two reports of the references that are scored."""

@@ -16,7 +16,7 @@ from server.rpc.hosting import Host, HostedRun
 from server.store.leases import LEASE_S
 from server.store.store import Store
 from server.store.values import Run, RunState
-from tutti import hosting, runs
+from tutti import disclosures, hosting
 
 TRANSPORT = "devices"
 """What the settings of such a run say."""
@@ -41,7 +41,7 @@ def register(database: Store, keys: KeyDirectory, spec: TaskSpec) -> Run:
         keys=keys,
         prepared=prepared,
         settings=RunSettings(transport=TRANSPORT, data=TRANSPORT, drawn_seed=int.from_bytes(system_entropy(6), "big")),
-        not_covered=[line for line in runs.not_covered(spec) if "simulator" not in line],
+        not_covered=[line for line in disclosures.not_covered(spec) if "simulator" not in line],
         start=prepared.model.init(0),
     )
 

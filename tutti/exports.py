@@ -11,8 +11,8 @@ from server import releases, tasks
 from server.store.store import Store
 from server.store.values import Run
 from tutti import results
+from tutti.disclosures import vocabulary
 from tutti.predictions import needs_data
-from tutti.runs import vocabulary
 
 
 def export(store: Store, run: Run, directory: Path) -> dict[str, Path]:

@@ -16,7 +16,7 @@ from server.registration import RunSettings
 from server.store.store import Store
 from server.store.values import Run
 from tutti import audit as audits
-from tutti import runs
+from tutti import disclosures
 from tutti.audit import probing, specification
 from tutti.audit.specification import AuditSpec
 
@@ -35,7 +35,7 @@ class SimulatedRuns:
           TuttiError: with a code of the catalogue if the task, its data or the budget does not allow it.
         """
         loader = open_loader(spec.data, model=spec.model.name)
-        prepared = tasks.prepare(spec, runs.vocabulary(spec, loader))
+        prepared = tasks.prepare(spec, disclosures.vocabulary(spec, loader))
         settings = RunSettings(
             seed=seed,
             noise_seed=seed_noise,
@@ -53,7 +53,7 @@ class SimulatedRuns:
                 keys=self._keys,
                 prepared=prepared,
                 settings=settings,
-                not_covered=runs.not_covered(prepared.spec),
+                not_covered=disclosures.not_covered(prepared.spec),
                 start=start,
                 approved=True,  # its job waits until it is
             )

@@ -14,7 +14,7 @@ from server.store.values import Run
 from trainer import prediction
 from trainer.models.next_word import NextWord
 from trainer.models.text_selection import TextSelection, select
-from tutti.runs import vocabulary
+from tutti.disclosures import vocabulary
 
 
 def predict(store: Store, run: Run, text: str, *, top: int, tap: int | None) -> dict[str, Any]:

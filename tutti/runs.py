@@ -2,50 +2,26 @@
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from client_sim.data import open_loader
 from client_sim.data.loader import Loader
 from client_sim.placement import Placement
 from contract import task
-from contract.clock import SystemClock
 from contract.entropy import system_entropy
 from contract.errors import ErrorCode, TuttiError
 from contract.task import TaskSpec
-from privacy.report import price_of
 from server import registration, tasks
 from server.faults import FaultHook, no_faults
-from server.keys import KeyDirectory
 from server.policies import Policies
 from server.registration import RunSettings
-from server.store.store import Store
-from server.store.values import Run, RunState
-from server.tasks import PreparedTask
-from trainer.vocabulary import Vocabulary, count_words
-from tutti import hosting, loopback, results, shared_records, simulation, stores
-from tutti.evaluation import HeldOut
+from server.store.values import RunState
+from tutti import hosting, results, shared_records, stores
+from tutti.disclosures import disclosures, not_covered, vocabulary
+from tutti.playing import Progress, Silence, play
 
 OWN_ENGINE = "tutti"
-
-
-class Progress(Protocol):
-    """Who watches a run."""
-
-    def started(self, *, committed: int, note: str) -> None: ...
-
-    def round_ended(self, facts: Mapping[str, Any]) -> None: ...
-
-
-class Silence:
-    """Nobody watches."""
-
-    def started(self, *, committed: int, note: str) -> None:
-        """Says nothing."""
-
-    def round_ended(self, facts: Mapping[str, Any]) -> None:
-        """Says nothing."""
 
 
 def run(
@@ -172,41 +148,6 @@ def resume(
             )  # fmt: skip
 
 
-def play(
-    database: Store,
-    keys: KeyDirectory,
-    registered: Run,
-    prepared: PreparedTask,
-    loader: Loader,
-    *,
-    workers: int | Placement | None,
-    progress: Progress,
-    faults: FaultHook,
-    directory: Path,
-    engine: simulation.Engine | None = None,
-) -> dict[str, Any]:
-    """Plays the rounds that are left of a registered run, by our own workers unless an `engine` is given."""
-    clock = SystemClock()
-    began = clock.now_s()
-    progress.started(committed=registered.next_leaf, note=projected(prepared, registered.id))
-    held_out = HeldOut.of(prepared.model, loader)
-    played = loopback.rounds if registered.settings["transport"] == "grpc" else simulation.rounds
-    rounds = played if engine is None else partial(simulation.rounds, engine=engine)
-    for facts in rounds(database, keys, registered, prepared, loader, workers=workers, faults=faults, directory=directory):
-        spent = _so_far(prepared, facts)
-        database.add_facts(registered.id, int(facts["round"]), {**facts.get("seen", {}), **spent})
-        shown = {**facts, **spent, "claim": None, "seen": None}
-        progress.round_ended(shown)
-        if database.run(registered.id).state in (RunState.PAUSED, RunState.CANCELLED):
-            break
-    finished = database.run(registered.id)
-    if finished.state in (RunState.COMPLETED, RunState.CANCELLED):
-        keys.destroy(finished.id)
-    result = results.result(database, finished, seconds=clock.now_s() - began)
-    result["metrics"] |= held_out.measure(database.model(finished.id).parameters)
-    return result
-
-
 def _elsewhere(spec: TaskSpec, data: str | Loader | None, engine: str, transport: str, **settings: Any) -> dict[str, Any]:
     """The run of a task on another engine, which is imported when it is asked for."""
     from tutti.engines import tff_run
@@ -233,46 +174,6 @@ def require_devices(spec: TaskSpec, loader: Loader) -> None:
         raise TuttiError(
             ErrorCode.TOO_FEW_DEVICES, f"{detail}, by cohort.minimum_reports, minimum_separation and max_participations"
         )
-
-
-def vocabulary(spec: TaskSpec, loader: Loader) -> Vocabulary | None:
-    """The words of the devices' own text, where the task asks for them; the report calls that not covered."""
-    if spec.model.vocabulary != "data":
-        return None
-    texts = (str(example["text"]) for device in range(loader.num_devices) for example in loader.examples(device))
-    return count_words(texts)
-
-
-def not_covered(spec: TaskSpec) -> list[str]:
-    """Accesses to the devices' data that the noised sums do not cover."""
-    found = ["the simulator's own metrics and held-out accuracy, which a deployment would not have"]
-    if spec.aggregation.ideal:
-        found.append("what the cryptography would have hidden: this simulation used the ideal sum in its place")
-    if spec.model.vocabulary == "data":
-        found.append("a vocabulary drawn from the devices' text")
-    if spec.privacy.mechanism != "none":
-        found.append("hyperparameters, unless they were chosen on public data")
-    return found
-
-
-def disclosures(loader: Loader) -> tuple[str, ...]:
-    """What the loader itself wants said of its data, such as an audit's devices among the real ones."""
-    return tuple(getattr(loader, "disclosures", ()))
-
-
-def projected(prepared: PreparedTask, run: str) -> str:
-    """What all rounds of a run would cost, in a line."""
-    spec = prepared.spec
-    cost = price_of(prepared.mechanism.event(spec.rounds), spec.privacy.delta)
-    if cost is None:
-        return f"run {run[:12]}: no privacy mechanism, epsilon is unbounded"
-    return f"run {run[:12]}: all {spec.rounds} rounds will cost epsilon {cost.epsilon:.4g} at delta {cost.delta:g} ({cost.conversion})"
-
-
-def _so_far(prepared: PreparedTask, facts: Mapping[str, Any]) -> dict[str, Any]:
-    claim = facts.get("claim") or prepared.mechanism.event(facts["leaf"] + 1)
-    cost = price_of(claim, prepared.spec.privacy.delta)
-    return {} if cost is None else {"rho": cost.rho, "epsilon": cost.epsilon}
 
 
 def _shared(spec: TaskSpec, population: str, transport: str, engine: str) -> TaskSpec:

@@ -32,7 +32,7 @@ from server.rpc.hosting import Host
 from server.rpc.service import Address, RpcServer
 from server.store.store import Store
 from server.store.values import Run
-from tutti import hosting, runs, simulation
+from tutti import disclosures, hosting, simulation
 
 SPEC = task.parse_mapping(
     {
@@ -162,7 +162,7 @@ def register(folder: Path, loader: Loader) -> tuple[Store, KeyDirectory, Run, ta
         settings=RunSettings(
             seed=SEED, noise_seed=NOISE_SEED, transport="grpc", data_digest=loader.digest, devices=loader.num_devices
         ),
-        not_covered=runs.not_covered(prepared.spec),
+        not_covered=disclosures.not_covered(prepared.spec),
         start=prepared.model.init(0),
     )
     return store, keys, run, prepared

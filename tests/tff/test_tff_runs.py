@@ -12,7 +12,7 @@ import pytest
 import tutti
 from client_sim.data.convert import convert
 from contract.errors import ErrorCode, TuttiError
-from tutti import runs, stores
+from tutti import playing, runs, stores
 from tutti.engines import process
 from tutti.engines.process import EngineProcess
 
@@ -108,7 +108,7 @@ def test_a_secure_task_compiles_to_secure_aggregation_alone(engine: EngineProces
 
 
 def test_a_run_of_another_engine_is_not_resumed_by_ours(shared: EngineProcess, tmp_path: Path) -> None:
-    class Stop(runs.Silence):
+    class Stop(playing.Silence):
         def round_ended(self, facts: Any) -> None:
             raise KeyboardInterrupt
 

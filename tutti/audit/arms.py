@@ -18,8 +18,8 @@ from server import tasks
 from server.store.store import Store
 from server.store.values import Run, RunState
 from trainer.model import Model
-from tutti import results, runs, stores
-from tutti.runs import Progress, Silence
+from tutti import disclosures, results, runs, stores
+from tutti.playing import Progress, Silence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ def train(
 
 def prepared(spec: TaskSpec, loader: Loader) -> Model:
     """The model of a task on this data; a vocabulary that is counted in the data is counted here."""
-    return tasks.prepare(spec, runs.vocabulary(spec, loader)).model
+    return tasks.prepare(spec, disclosures.vocabulary(spec, loader)).model
 
 
 def existing(spec: TaskSpec, loader: Loader, *, seed: int, store: str) -> Run | None:

@@ -33,7 +33,7 @@ from tutti.audit.arms import Arm
 from tutti.audit.scorers import Scorer, make_canaries, scorer_of
 from tutti.audit.scores import Scores, Watch
 from tutti.audit.specification import AuditSpec
-from tutti.runs import Progress, Silence
+from tutti.playing import Progress, Silence
 
 
 def _unwatched(_done: int, _total: int) -> None:

@@ -19,7 +19,7 @@ from tutti.audit import arms, measures
 from tutti.audit.arms import Arm, ModelKeeper
 from tutti.audit.probes import ProbeLoader, probing_task, shares
 from tutti.audit.specification import AuditSpec, ProbeSpec
-from tutti.runs import Progress
+from tutti.playing import Progress
 
 RELEASED = ("final model", "all models")
 

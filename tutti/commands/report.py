@@ -12,7 +12,7 @@ from privacy import report as reports
 from privacy.ledger import entries
 from server import registration, tasks
 from server.store.store import Store
-from tutti import runs, stores
+from tutti import disclosures, stores
 from tutti.commands.options import JsonOption, StoreOption
 
 Subject = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a prefix of it, or `latest`.")]
@@ -82,7 +82,7 @@ def planned(task_file: Path) -> bytes:
         facts={
             "unit": event["unit"],
             "adjacency": event["adjacency"],
-            "not_covered": [line for line in runs.not_covered(spec) if "simulator" not in line],
+            "not_covered": [line for line in disclosures.not_covered(spec) if "simulator" not in line],
             "simulated": False,
         },
     )

@@ -14,9 +14,11 @@ from server.distributed_mechanism import DistributedMechanism, lanes
 from server.faults import no_faults
 from server.registration import RunSettings
 from server.tasks import PreparedTask
-from tutti import runs, stores
+from tutti import stores
+from tutti.disclosures import disclosures, not_covered, vocabulary
 from tutti.engines import process, tff_plans
 from tutti.engines.tff import TffRounds
+from tutti.playing import Progress, play
 from tutti.secure_simulation import IdealSum
 from tutti.simulation import Engine
 
@@ -32,7 +34,7 @@ def run(
     seed: int | None = None,
     seed_noise: int | None = None,
     store: str = ".tutti",
-    progress: runs.Progress,
+    progress: Progress,
     tell: Callable[[str], None] = lambda _: None,
     approved: bool = False,
 ) -> dict[str, Any]:
@@ -75,12 +77,12 @@ def run(
                 keys=keys,
                 prepared=theirs,
                 settings=settings,
-                not_covered=[*runs.not_covered(prepared.spec), *not_accounted(prepared.spec), *runs.disclosures(loader)],
+                not_covered=[*not_covered(prepared.spec), *not_accounted(prepared.spec), *disclosures(loader)],
                 start=model.init(0),
                 approved=approved,
             )
             secure = IdealSum(rounds, lanes(mechanism.vectors)) if isinstance(mechanism, DistributedMechanism) else None
-            return runs.play(
+            return play(
                 database, keys, registered, theirs, loader, workers=0, progress=progress, faults=no_faults,
                 directory=stores.directory(store), engine=Engine(executor=rounds, secure=secure),
             )  # fmt: skip
@@ -115,7 +117,7 @@ def _refuse(spec: TaskSpec, *, weighted: bool, seed_noise: int | None) -> None:
 def _prepared(spec: TaskSpec, loader: Loader) -> PreparedTask:
     """The task as our own engine would run it, but for a clip norm that moves: that is TFF's affair."""
     plain = task.replace(spec, privacy={"adaptive_clip": None})
-    prepared = tasks.prepare(plain, runs.vocabulary(plain, loader))
+    prepared = tasks.prepare(plain, vocabulary(plain, loader))
     adaptive = task.to_mapping(spec)["privacy"]["adaptive_clip"]
     restored = task.replace(prepared.spec, privacy={"adaptive_clip": adaptive})
     return PreparedTask(spec=restored, model=prepared.model, mechanism=prepared.mechanism, optimizer=prepared.optimizer)

@@ -16,7 +16,7 @@ from contract.errors import ErrorCode, TuttiError
 from privacy.audit import Certainty, Verdict, overall
 from privacy.central import CentralPlan
 from privacy.noise import NoNoise
-from tutti import audit, runs, stores
+from tutti import audit, playing, runs, stores
 from tutti.audit import arms, probes, probing, specification
 from tutti.audit.probes import ProbeLoader
 from tutti.cli import app
@@ -99,7 +99,7 @@ def test_an_interrupted_arm_is_taken_up_and_not_begun_anew(tmp_path: Path) -> No
     class Stop(Exception):
         pass
 
-    class Stopping(runs.Silence):
+    class Stopping(playing.Silence):
         def round_ended(self, facts: Mapping[str, Any]) -> None:
             raise Stop
 
@@ -136,7 +136,7 @@ def test_a_server_that_adds_no_noise_fails_by_its_probes(tmp_path: Path, monkeyp
         store=str(tmp_path),
         directory=tmp_path / "probes",
         workers=0,
-        rounds=lambda _: nullcontext(runs.Silence()),
+        rounds=lambda _: nullcontext(playing.Silence()),
     )
     judged = [one for one in probed.judgements(5e-5) if one.finding.certainty is Certainty.BOUND]
     assert overall(judged) is Verdict.FAILED

@@ -1,0 +1,87 @@
+"""Plays the rounds of a registered run, whoever computes them, and tells whoever watches."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from client_sim.data.loader import Loader
+from client_sim.placement import Placement
+from contract.clock import SystemClock
+from privacy.report import price_of
+from server.faults import FaultHook
+from server.keys import KeyDirectory
+from server.store.store import Store
+from server.store.values import Run, RunState
+from server.tasks import PreparedTask
+from tutti import loopback, results, simulation
+from tutti.evaluation import HeldOut
+
+
+class Progress(Protocol):
+    """Who watches a run."""
+
+    def started(self, *, committed: int, note: str) -> None: ...
+
+    def round_ended(self, facts: Mapping[str, Any]) -> None: ...
+
+
+class Silence:
+    """Nobody watches."""
+
+    def started(self, *, committed: int, note: str) -> None:
+        """Says nothing."""
+
+    def round_ended(self, facts: Mapping[str, Any]) -> None:
+        """Says nothing."""
+
+
+def play(
+    database: Store,
+    keys: KeyDirectory,
+    registered: Run,
+    prepared: PreparedTask,
+    loader: Loader,
+    *,
+    workers: int | Placement | None,
+    progress: Progress,
+    faults: FaultHook,
+    directory: Path,
+    engine: simulation.Engine | None = None,
+) -> dict[str, Any]:
+    """Plays the rounds that are left of a registered run, by our own workers unless an `engine` is given."""
+    clock = SystemClock()
+    began = clock.now_s()
+    progress.started(committed=registered.next_leaf, note=projected(prepared, registered.id))
+    held_out = HeldOut.of(prepared.model, loader)
+    played = loopback.rounds if registered.settings["transport"] == "grpc" else simulation.rounds
+    rounds = played if engine is None else partial(simulation.rounds, engine=engine)
+    for facts in rounds(database, keys, registered, prepared, loader, workers=workers, faults=faults, directory=directory):
+        spent = _so_far(prepared, facts)
+        database.add_facts(registered.id, int(facts["round"]), {**facts.get("seen", {}), **spent})
+        shown = {**facts, **spent, "claim": None, "seen": None}
+        progress.round_ended(shown)
+        if database.run(registered.id).state in (RunState.PAUSED, RunState.CANCELLED):
+            break
+    finished = database.run(registered.id)
+    if finished.state in (RunState.COMPLETED, RunState.CANCELLED):
+        keys.destroy(finished.id)
+    result = results.result(database, finished, seconds=clock.now_s() - began)
+    result["metrics"] |= held_out.measure(database.model(finished.id).parameters)
+    return result
+
+
+def projected(prepared: PreparedTask, run: str) -> str:
+    """What all rounds of a run would cost, in a line."""
+    spec = prepared.spec
+    cost = price_of(prepared.mechanism.event(spec.rounds), spec.privacy.delta)
+    if cost is None:
+        why = "no privacy mechanism" if spec.privacy.mechanism == "none" else "nothing is promised at this noise"
+        return f"run {run[:12]}: {why}, epsilon is unbounded"
+    return f"run {run[:12]}: all {spec.rounds} rounds will cost epsilon {cost.epsilon:.4g} at delta {cost.delta:g} ({cost.conversion})"
+
+
+def _so_far(prepared: PreparedTask, facts: Mapping[str, Any]) -> dict[str, Any]:
+    claim = facts.get("claim") or prepared.mechanism.event(facts["leaf"] + 1)
+    cost = price_of(claim, prepared.spec.privacy.delta)
+    return {} if cost is None else {"rho": cost.rho, "epsilon": cost.epsilon}
