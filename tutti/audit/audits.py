@@ -17,6 +17,7 @@ from client_sim import canaries as canary_files
 from client_sim.canaries import CanaryLoader
 from client_sim.data import open_loader
 from client_sim.data.loader import Loader
+from client_sim.data.user_sample import UserSample
 from client_sim.placement import Placement
 from contract import canonical
 from contract.clock import SystemClock
@@ -69,6 +70,8 @@ def plan(spec: AuditSpec, *, data: Loader | None = None) -> Plan:
     for chosen in spec.arms:
         tasks.refuse(spec.arm(chosen))
     base = data if data is not None else open_loader(spec.task.data, model=spec.task.model.name)
+    if spec.users is not None:
+        base = UserSample(base=base, most=spec.users, seed=spec.seed)
     made = make_canaries(spec, arms.prepared(spec.task, base))
     loader = CanaryLoader(base=base, canaries=made, per_device=spec.canaries.per_device, seed=spec.seed)
     return Plan(id=canonical.digest({"audit": spec.digest, "data": loader.digest}), made=made, loader=loader)

@@ -71,6 +71,8 @@ class AuditSpec:
     Args:
       task: what is audited.
       seed: of the simulation, the canaries, the coins and the references: all arms have the same.
+      users: real devices among which the canaries' devices stand: a random sample of the task's, all unless given. Canaries that take
+        part once in a large population leave nothing to measure; a smaller one lets them take part more often.
       references: sequences that canaries are ranked among.
       beam: width of the beam search; a secret counts as extracted if it is among its 5 best answers.
       control: as a rule the task without noise; None leaves it out, and with it every comparison of ranks.
@@ -80,6 +82,7 @@ class AuditSpec:
     name: task.Name
     task: TaskSpec
     seed: Annotated[int, Field(ge=0, lt=1 << 53)] = 1
+    users: Count | None = None
     canaries: CanarySpec = field(default_factory=CanarySpec)
     references: Annotated[int, Field(ge=100, le=MOST_REFERENCES)] = 100_000
     beam: Annotated[int, Field(ge=5, le=1000)] = 20
