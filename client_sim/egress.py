@@ -35,7 +35,8 @@ class DevicePolicy:
       minimum_separation: fewest releases between two participations that it agrees to.
       trustworthiness_s: youngest record that it trusts.
       largest_clip_norm: largest influence on a sum that it agrees to.
-      least_noise_multiplier: under secure aggregation, the least noise of the sum in units of the clip norm.
+      least_noise_multiplier: under secure aggregation, the least noise of the fewest honest survivors' sum, in units of the norm that
+        an update can have after rounding (its true sensitivity, which is above the clip norm).
       most_bytes: largest model it fetches.
     """
 
@@ -118,11 +119,25 @@ def _floor_fault(encoder: Encoder, policy: DevicePolicy) -> Refusal | None:
         case DistributedEncoder():
             if not encoder.plan.clip_norm <= policy.largest_clip_norm:
                 return Refusal.BELOW_OWN_FLOOR
-            if any(chosen.noise_multiplier < policy.least_noise_multiplier for _, chosen in encoder.vectors):
+            if any(true_noise_multiplier(chosen) < policy.least_noise_multiplier for _, chosen in encoder.vectors):
                 return Refusal.BELOW_OWN_FLOOR
             return None if all(noise_suffices(chosen) for _, chosen in encoder.vectors) else Refusal.TOO_LITTLE_NOISE
         case _:
             return Refusal.NOT_UNDERSTOOD
+
+
+def true_noise_multiplier(distributed: DistributedPlan) -> float:
+    """The deviation of the fewest honest survivors' noise over the norm of an update after rounding; 0 where nobody honest is left.
+
+    It is below the plan's `noise_multiplier`, which is in units of the clip norm, by what rounding adds to an update.
+
+    >>> from privacy import ddg
+    >>> coarse = ddg.plan(dimension=4096, clip_norm=1.0, noise_multiplier=1.0, devices=100, bits=9, minimum_survivors=80)
+    >>> 0.5 < true_noise_multiplier(coarse) < 0.8
+    True
+    """
+    honest = distributed.minimum_survivors - distributed.corrupt
+    return distributed.local_sigma * math.sqrt(max(honest, 0)) / distributed.inflated_norm
 
 
 def noise_suffices(distributed: DistributedPlan) -> bool:

@@ -93,6 +93,9 @@ class TestEgress:
         in_the_clear = replace(assigned(honest), secure=False)
         assert self.check(in_the_clear) is Refusal.NOT_AGGREGATED
         assert self.check(assigned(honest), DevicePolicy(least_noise_multiplier=2.5)) is Refusal.BELOW_OWN_FLOOR
+        # The plan says 2 in units of the clip norm; rounding makes an update longer than that, so the device gets less than 2.
+        assert self.check(assigned(honest), DevicePolicy(least_noise_multiplier=2.0)) is Refusal.BELOW_OWN_FLOOR
+        assert not isinstance(self.check(assigned(honest), DevicePolicy(least_noise_multiplier=1.9)), Refusal)
         cheats = (
             {"local_sigma": 0.99 * honest.local_sigma},
             {"minimum_survivors": 7},
