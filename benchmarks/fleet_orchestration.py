@@ -98,7 +98,7 @@ def measure(arguments: argparse.Namespace, directory: str) -> dict[str, Any]:
             server=orchestrator,
             population=make_population(arguments.devices, 1),
             records=ParticipationRecords(num_devices=arguments.devices),
-            num_examples=lambda devices: np.full(len(devices), 20),
+            num_examples=lambda devices, _: np.full(len(devices), 20),
             executor=ZeroUpdates(prepared.model.num_parameters),
             options=FleetOptions(
                 seed=1,

@@ -17,6 +17,7 @@ class Job:
       devices: int64, shape (n,), each once; their order does not matter to the sum.
       order_seed: of the simulation; the examples' order on a device is a function of (order_seed, round, device).
       noise_seed: None draws rounding and local noise from the operating system; 32 bytes make them repeatable.
+      at_s: when the devices train, in seconds of the fleet's clock: it decides what their training caches hold.
       groups: int64, shape (n,): the group of each device where secure aggregation goes in several; None where it does not.
     """
 
@@ -25,6 +26,7 @@ class Job:
     devices: npt.NDArray[np.int64] = field(repr=False)
     order_seed: int
     noise_seed: bytes | None = field(default=None, repr=False)
+    at_s: float = 0.0
     groups: npt.NDArray[np.int64] | None = field(default=None, repr=False)
 
 

@@ -25,6 +25,7 @@ class FleetSetup:
       server: HOST:PORT.
       root_certificate: see `GrpcTransport`.
       data: where the devices' examples come from.
+      described: what the task says of them (locale, seed, cache) where `data` is a loader; a `DataSpec` says it itself.
       order_seed, noise_seed: as in `client_sim.executor.Job`.
       loss: how many devices vanish, and in which phase.
       records: the devices' own SQLite file; None keeps records in memory.
@@ -42,6 +43,7 @@ class FleetSetup:
     population: str
     num_devices: int
     data: DataSpec | Loader = field(repr=False)
+    described: DataSpec = field(default_factory=DataSpec)
     order_seed: int
     noise_seed: bytes | None = field(default=None, repr=False)
     root_certificate: Path | None = None
@@ -56,6 +58,11 @@ class FleetSetup:
     authority_seed: bytes | None = field(default=None, repr=False)
     floors: Floors = field(default_factory=Floors)
     observed: bool = False
+
+    @property
+    def data_spec(self) -> DataSpec:
+        """What is said of the devices' data."""
+        return self.data if isinstance(self.data, DataSpec) else self.described
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What the devices of one fleet process share: training on one core, their records, the models they have fetched."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -18,6 +18,7 @@ from client_sim.records import ParticipationRecords
 from client_sim.session_states import Charge, Refund, Seal
 from client_sim.workers import model_options
 from contract import plan
+from contract.clock import wall_time
 from contract.errors import ErrorCode, TuttiError
 from contract.ids import Digest
 from contract.task import DataSpec, ModelSpec, TrainingSpec
@@ -36,10 +37,14 @@ class TrainOrder:
 
 
 class FleetTraining:
-    """Trains whichever devices are ready with the model that their plan names."""
+    """Trains whichever devices are ready with the model that their plan names.
 
-    def __init__(self, setup: FleetSetup) -> None:
-        self._setup = setup
+    Args:
+      now_s: the time, by which training caches go: seconds since 1970 unless given.
+    """
+
+    def __init__(self, setup: FleetSetup, *, now_s: Callable[[], float] = lambda: wall_time().timestamp()) -> None:
+        self._setup, self._now_s = setup, now_s
         self._loader: Loader | None = None
         self._works: dict[str, LocalWork] = {}
         self._models: dict[Digest, bytes] = {}
@@ -66,6 +71,7 @@ class FleetTraining:
                 devices=np.array([order.device % self._num_users() for order in batch], np.int64),
                 order_seed=self._setup.order_seed,
                 noise_seed=self._setup.noise_seed,
+                at_s=self._now_s(),
             )
             for update in work.updates(job):
                 yield update.vector.astype("<i4", copy=False).tobytes()
@@ -86,9 +92,15 @@ class FleetTraining:
         if ":" in model.name and not self._setup.own_code:
             raise TuttiError(ErrorCode.TASK_INVALID, f"this device does not run a model that a server names as {model.name!r}")
         options = model_options(model) | ({} if self._setup.vocabulary is None else {"vocabulary": self._setup.vocabulary})
-        locale = self._setup.data.locale if isinstance(self._setup.data, DataSpec) else "en"
+        said = self._setup.data_spec
         return WorkSetup(
-            loader=self._examples(model), model=model.name, model_options=options, training=training, locale=locale
+            loader=self._examples(model),
+            model=model.name,
+            model_options=options,
+            training=training,
+            locale=said.locale,
+            cache=said.cache,
+            data_seed=said.seed,
         )
 
     def _examples(self, model: ModelSpec) -> Loader:

@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from client_sim import filters
 from client_sim.data.loader import Loader
+from client_sim.device_caches import DeviceCaches
 from client_sim.encoding import Encoder, encoder_of
 from client_sim.executor import Job, Updates
 from contract import plan
 from contract.entropy import Entropy, system_entropy
 from contract.errors import ErrorCode, TuttiError
-from contract.task import TrainingSpec
+from contract.task import CacheSpec, TrainingSpec
 from privacy.keystream import Keystream
 from privacy.rounding import squared_norm
 from trainer import DeviceExamples, LocalTrainer, compile_cache
@@ -32,6 +33,8 @@ class WorkSetup:
     Args:
       model_options: as the registry takes them.
       locale: of the devices' language, for the filters (`client_sim.filters.rules_for`).
+      cache: what the devices keep to learn from, see `client_sim.device_caches`.
+      data_seed: of when their examples arrive.
     """
 
     loader: Loader = field(repr=False)
@@ -39,6 +42,13 @@ class WorkSetup:
     model_options: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
     training: TrainingSpec
     locale: str = "en"
+    cache: CacheSpec = field(default_factory=CacheSpec)
+    data_seed: int = 0
+
+    @property
+    def caches(self) -> DeviceCaches:
+        """The devices' training caches."""
+        return DeviceCaches(loader=self.loader, spec=self.cache, seed=self.data_seed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +67,7 @@ class LocalWork:
 
     def __init__(self, setup: WorkSetup) -> None:
         compile_cache.enable_on_one_core()
-        self._loader = setup.loader
+        self._caches = setup.caches
         self._filters = filters.rules_for(setup.model, locale=setup.locale)
         self._model = registry.get(setup.model, **setup.model_options)
         training = setup.training
@@ -72,6 +82,8 @@ class LocalWork:
     def updates(self, job: Job) -> Iterator[EncodedUpdate]:
         """The encoded update of each device of `job`, in its order, computed while it is asked for.
 
+        A device whose cache is empty contributes zero, with the noise and the masks of any other: that it has nothing is its own affair.
+
         Guarantee: every vector is one that the plan's encoder says may be summed, whatever the examples were.
 
         Raises:
@@ -82,7 +94,7 @@ class LocalWork:
         encoder = encoder_of(decoded)
         for first in range(0, len(job.devices), BLOCK_DEVICES):
             devices: list[int] = job.devices[first : first + BLOCK_DEVICES].tolist()
-            prepared = [self._examples(device) for device in devices]
+            prepared = [self._examples(device, job.at_s) for device in devices]
             examples = [arrays for arrays, _ in prepared]
             seeds = [order_seed(job.order_seed, decoded.round_index, device) for device in devices]
             trained = self._trainer.train_many(job.parameters, examples, seeds)
@@ -90,9 +102,9 @@ class LocalWork:
                 entropy = device_entropy(job.noise_seed, decoded.round_index, device)
                 yield _encode(encoder, device, delta, metrics | counts, entropy)
 
-    def _examples(self, device: int) -> tuple[DeviceExamples, dict[str, float]]:
+    def _examples(self, device: int, now_s: float) -> tuple[DeviceExamples, dict[str, float]]:
         try:
-            examples, counts = self._loader.examples(device), dict[str, float]()
+            examples, counts = self._caches.examples(device, now_s), dict[str, float]()
             if self._filters is not None:
                 examples, found = filters.prepare(examples, self._filters)
                 counts = {name: float(count) for name, count in found.items()}

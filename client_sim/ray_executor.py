@@ -48,11 +48,11 @@ class Actor:
         return self._fault
 
     def train(
-        self, parameters: npt.NDArray[np.float32], facts: tuple[bytes, npt.NDArray[np.int64], int, bytes | None]
+        self, parameters: npt.NDArray[np.float32], facts: tuple[bytes, npt.NDArray[np.int64], int, bytes | None, float]
     ) -> tuple[npt.NDArray[np.int64] | None, Done | Failed]:
         """The sum of a share, and what was measured."""
-        encoded, devices, order_seed, noise_seed = facts
-        job = Job(plan=encoded, parameters=parameters, devices=devices, order_seed=order_seed, noise_seed=noise_seed)
+        encoded, devices, order_seed, noise_seed, at_s = facts
+        job = Job(plan=encoded, parameters=parameters, devices=devices, order_seed=order_seed, noise_seed=noise_seed, at_s=at_s)
         total = np.zeros(encoder_of(plan.decode(encoded)).encoded_dimension, np.int64)
         try:
             updates = add_up(self._work, job, total)
@@ -152,7 +152,8 @@ class RayExecutor:
         return remote.remote(self._pickled, place)
 
     def _order(self, place: int, parameters: Any, job: Job, share: npt.NDArray[np.int64]) -> Any:
-        return self._actors[place].train.remote(parameters, (job.plan, job.devices[share], job.order_seed, job.noise_seed))
+        facts = (job.plan, job.devices[share], job.order_seed, job.noise_seed, job.at_s)
+        return self._actors[place].train.remote(parameters, facts)
 
     def _answer(
         self, place: int, waiting: Any, parameters: Any, job: Job, share: npt.NDArray[np.int64]

@@ -29,7 +29,7 @@ class SecureCohort:
             rows = [row for row, device in enumerate(self._job.devices) if self._owners[int(device)] == worker]
             job, groups = self._job, None if self._job.groups is None else self._job.groups[rows]
             orders[worker] = BeginSecure(
-                job.plan, job.devices[rows], job.order_seed, job.noise_seed, self._authority_seed, groups
+                job.plan, job.devices[rows], job.order_seed, job.noise_seed, job.at_s, self._authority_seed, groups
             )
         return self._gathered(orders)
 

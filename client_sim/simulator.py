@@ -18,7 +18,7 @@ from client_sim.oracle import ParticipationOracle
 from client_sim.population import DevicePopulation
 from client_sim.records import ParticipationRecords
 from client_sim.session_shapes import Ending, count_shapes
-from client_sim.timing import Effort, Loss, Phase, timeline
+from client_sim.timing import Effort, Loss, Phase, roster, timeline
 from client_sim.wheel import WakeWheel
 from contract.randomness import uniform_by_device
 from contract.simulation import Contribution, RoundPosition, RoundWork, SealedContribution, SimulatedServer
@@ -79,21 +79,6 @@ class SecureAggregation(Protocol):
         ...
 
 
-def roster(size: int | None, downloaded_s: npt.NDArray[np.float64], lost: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
-    """Who is on the roster, shape (n,): the first `size` devices that come to advertise their keys; all, where there is none.
-
-    >>> roster(2, np.array([3.0, 1.0, 2.0, 0.5]), np.array([3, 3, 1, 0], np.int8)).tolist()
-    [False, True, True, False]
-    """
-    if size is None:
-        return np.ones(len(lost), np.bool_)
-    came = np.where(lost > Phase.DOWNLOAD, downloaded_s, np.inf)
-    first = np.lexsort((np.arange(len(came)), came))[:size]
-    on_roster = np.zeros(len(lost), np.bool_)
-    on_roster[first] = np.isfinite(came[first])
-    return on_roster
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundTrace:
     """What happened in one attempt at a round, for progress, charts and tests; `facts` is what the server said of it."""
@@ -126,7 +111,7 @@ class FleetSimulator:
 
     Args:
       records: the devices' own; they decide who asks for a task.
-      num_examples: int64 devices of shape (n,) -> how many examples each has, int64 of shape (n,).
+      num_examples: int64 devices of shape (n,) and a time -> how many examples each then has in its cache, int64 of shape (n,).
       executor: who trains.
       secure: what sums the updates of rounds with a roster.
       journal: keeps the fleet's state at the start of each round, so that a run that was stopped goes on as if it had not been.
@@ -138,7 +123,7 @@ class FleetSimulator:
         server: SimulatedServer,
         population: DevicePopulation,
         records: ParticipationRecords,
-        num_examples: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]],
+        num_examples: Callable[[npt.NDArray[np.int64], float], npt.NDArray[np.int64]],
         executor: Executor,
         options: FleetOptions,
         oracle: ParticipationOracle | None = None,
@@ -185,7 +170,7 @@ class FleetSimulator:
         if work is not None:
             endings, closed_s = self._collect(position, cohort, start_s)
             accepted = cohort[endings == Ending.ACCEPTED]
-            metrics = self._contribute(position, work, cohort, endings)
+            metrics = self._contribute(position, work, cohort, endings, start_s)
             if self.oracle is not None:
                 self.oracle.observe(position.leaf, accepted)
         self.now_s = closed_s
@@ -274,7 +259,7 @@ class FleetSimulator:
         times = timeline(
             self._population,
             cohort,
-            examples=np.minimum(self._num_examples(cohort), options.examples_per_round),
+            examples=np.minimum(self._num_examples(cohort, start_s), options.examples_per_round),
             start_s=start_s,
             draw=int(start_s * 1000),
             effort=options.effort,
@@ -313,7 +298,12 @@ class FleetSimulator:
         return endings, closed_s
 
     def _contribute(
-        self, position: RoundPosition, work: RoundWork, cohort: npt.NDArray[np.int64], endings: npt.NDArray[np.int8]
+        self,
+        position: RoundPosition,
+        work: RoundWork,
+        cohort: npt.NDArray[np.int64],
+        endings: npt.NDArray[np.int8],
+        start_s: float,
     ) -> dict[str, float]:
         accepted = cohort[endings == Ending.ACCEPTED]
         if len(accepted) == 0:
@@ -324,6 +314,7 @@ class FleetSimulator:
             devices=accepted,
             order_seed=self._options.seed,
             noise_seed=self._options.noise_seed,
+            at_s=start_s,
         )
         if position.roster_size is not None:
             return self._seal(job, accepted, cohort)

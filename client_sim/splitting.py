@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from client_sim.data.loader import example_counts
 from client_sim.executor import Job, Updates
 from client_sim.local_work import WorkSetup
 from client_sim.worker_messages import Done
@@ -19,7 +18,7 @@ def shares(setup: WorkSetup, job: Job, count: int) -> list[npt.NDArray[np.int64]
 
     Integers add up to the same sum whoever adds them, so the split is free to follow the load.
     """
-    load = np.minimum(example_counts(setup.loader, job.devices), setup.training.max_examples) + 1
+    load = np.minimum(setup.caches.num_examples(job.devices, job.at_s), setup.training.max_examples) + 1
     finish = np.zeros(count)
     owner = np.zeros(len(job.devices), np.int64)
     for row in np.argsort(-load, kind="stable"):

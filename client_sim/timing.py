@@ -83,6 +83,21 @@ def effort_of(num_parameters: int, *, flop_per_example: float | None = None, upl
     )
 
 
+def roster(size: int | None, downloaded_s: npt.NDArray[np.float64], lost: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+    """Who is on the roster, shape (n,): the first `size` devices that come to advertise their keys; all, where there is none.
+
+    >>> roster(2, np.array([3.0, 1.0, 2.0, 0.5]), np.array([3, 3, 1, 0], np.int8)).tolist()
+    [False, True, True, False]
+    """
+    if size is None:
+        return np.ones(len(lost), np.bool_)
+    came = np.where(lost > Phase.DOWNLOAD, downloaded_s, np.inf)
+    first = np.lexsort((np.arange(len(came)), came))[:size]
+    on_roster = np.zeros(len(lost), np.bool_)
+    on_roster[first] = np.isfinite(came[first])
+    return on_roster
+
+
 def timeline(
     population: DevicePopulation,
     devices: npt.NDArray[np.int64],

@@ -30,6 +30,7 @@ class Train:
     devices: npt.NDArray[np.int64] = field(repr=False)
     order_seed: int
     noise_seed: bytes | None = field(repr=False)
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class BeginSecure:
     devices: npt.NDArray[np.int64] = field(repr=False)
     order_seed: int
     noise_seed: bytes | None = field(repr=False)
+    at_s: float
     authority_seed: bytes = field(repr=False)
     groups: npt.NDArray[np.int64] | None = field(default=None, repr=False)
 

@@ -61,6 +61,7 @@ def _job(order: Train | BeginSecure, parameters: SharedArray) -> Job:
         devices=order.devices,
         order_seed=order.order_seed,
         noise_seed=order.noise_seed,
+        at_s=order.at_s,
         groups=order.groups if isinstance(order, BeginSecure) else None,
     )
 

@@ -53,6 +53,8 @@ def open_executor(
         model_options=options,
         training=spec.training,
         locale=spec.data.locale,
+        cache=spec.data.cache,
+        data_seed=spec.data.seed,
     )
     placement = Placement.of(workers)
     backend, count = placement.chosen_backend(), placement.workers
@@ -215,7 +217,7 @@ class WorkerPool:
         return shares(self._setup, job, len(self._workers))
 
     def _train(self, job: Job, split: Sequence[npt.NDArray[np.int64]]) -> list[Done | None]:
-        orders = [Train(job.plan, job.devices[share], job.order_seed, job.noise_seed) for share in split]
+        orders = [Train(job.plan, job.devices[share], job.order_seed, job.noise_seed, job.at_s) for share in split]
         working = [index for index, share in enumerate(split) if len(share)]
         lost = [index for index in working if not self._workers[index].send(orders[index])]
         answers: list[Done | None] = [None] * len(split)

@@ -6,13 +6,17 @@ the same bytes. Floats are refused: derived numbers enter as decimal strings, ro
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context, Decimal
 from enum import Enum
-from typing import TypeAlias, cast
+from types import MappingProxyType
+from typing import Any, TypeAlias, cast
 
 import rfc8785
 
 Json: TypeAlias = "None | bool | int | str | list[Json] | dict[str, Json]"
+SILENT_DEFAULT: Mapping[str, bool] = MappingProxyType({"silent_default": True})
+"""Metadata of a dataclass field that `plain` leaves out while it has its default: a field that came later and changes no old digest."""
 
 
 def encode(value: Json) -> bytes:
@@ -73,6 +77,12 @@ def plain(value: object) -> Json:
     ...     right: tuple[int, ...]
     >>> plain(Pair(0.5, (1, 2)))
     {'left': '0.5', 'right': [1, 2]}
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Later:
+    ...     old: int
+    ...     new: int = dataclasses.field(default=1, metadata=SILENT_DEFAULT)
+    >>> plain(Later(0)), plain(Later(0, 2))
+    ({'old': 0}, {'old': 0, 'new': 2})
     """
     if isinstance(value, Enum):
         return plain(cast(object, value.value))
@@ -81,12 +91,20 @@ def plain(value: object) -> Json:
     if isinstance(value, float):
         return decimal_of(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        said = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if not _is_silent(field, value)}
+        return {name: plain(item) for name, item in said.items()}
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in cast(dict[object, object], value).items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in cast(list[object], value)]
     raise ValueError(f"no canonical form for a {type(value).__name__}")
+
+
+def _is_silent(field: "dataclasses.Field[Any]", value: object) -> bool:
+    if "silent_default" not in field.metadata:
+        return False
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    return getattr(value, field.name) == default
 
 
 def _shorten(number: Decimal) -> Decimal:

@@ -22,6 +22,7 @@ Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Nonnegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Days = Annotated[float, Field(ge=1e-4, le=36_500)]
 Mechanism = Literal["none", "tree", "banded", "blt", "gaussian", "ddg", "skellam"]
 CENTRAL_MECHANISMS = ("tree", "banded", "blt", "gaussian")
 DISTRIBUTED_MECHANISMS = ("ddg", "skellam")
@@ -41,6 +42,17 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSpec:
+    """What a device keeps to learn from: its newest examples, so many at most, and each for so many days at most."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    most_examples: Count = 10_000
+    longest_days: Days = 30.0
+    arrival_days: Days | None = None
+    """A device's examples come in over so many days, one after another, and then again; without it all of them are new in every round."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataSpec:
     """Where the devices' examples come from."""
 
@@ -51,7 +63,8 @@ class DataSpec:
     """Size of the synthetic population; ignored for files."""
     locale: Literal["en", "es", "ja"] = "en"
     seed: int = 0
-    """Seed of the synthetic population's content: a property of the data, not of the run."""
+    """Seed of the synthetic population's content, and of when examples arrive: a property of the data, not of the run."""
+    cache: CacheSpec = field(default_factory=CacheSpec, metadata=canonical.SILENT_DEFAULT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,14 +1,14 @@
-"""What may go together in a task's privacy section: sampling, norms that follow quantiles, scales that follow sums."""
+"""What may go together in a task: sampling, norms that follow quantiles, scales that follow sums, caches whose examples arrive."""
 
 from contract.errors import Problem
-from contract.task import DISTRIBUTED_MECHANISMS, TaskSpec
+from contract.task import DISTRIBUTED_MECHANISMS, CacheSpec, TaskSpec
 
 TRACKING_MECHANISMS = ("gaussian", *DISTRIBUTED_MECHANISMS, "tree")
 
 
 def problems(spec: TaskSpec) -> list[Problem]:
     """Every fault of these."""
-    return [*sampling_problems(spec), *tracking_problems(spec), *scale_problems(spec)]
+    return [*sampling_problems(spec), *tracking_problems(spec), *scale_problems(spec), *cache_problems(spec)]
 
 
 def sampling_problems(spec: TaskSpec) -> list[Problem]:
@@ -80,3 +80,12 @@ def scale_problems(spec: TaskSpec) -> list[Problem]:
             )
         )
     return found
+
+
+def cache_problems(spec: TaskSpec) -> list[Problem]:
+    """Examples grow old only where they arrive."""
+    cache = spec.data.cache
+    if cache.arrival_days is not None or cache.longest_days == CacheSpec().longest_days:
+        return []
+    fault = "without arrival_days all examples are new in every round, and none would ever expire"
+    return [Problem("data.cache.longest_days", fault, "Add data.cache.arrival_days, such as 90, or remove it.")]

@@ -132,6 +132,7 @@ def _setup(run: Run, prepared: PreparedTask, loader: Loader, directory: Path, po
         population=prepared.spec.population,
         num_devices=loader.num_devices,
         data=loader,
+        described=prepared.spec.data,
         order_seed=simulation_seed(run),
         noise_seed=noise_seed(run),
         loss=Loss(download=0.02, training=0.05, upload=0.03),  # a tenth, spread over the phases

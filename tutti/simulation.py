@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from client_sim.data.loader import Loader, example_counts
+from client_sim.data.loader import Loader
+from client_sim.device_caches import DeviceCaches
 from client_sim.executor import Executor
 from client_sim.journal import FleetJournal
 from client_sim.oracle import ParticipationOracle
@@ -86,7 +87,7 @@ def rounds(
             server=ObservedServer(orchestrator, of_process(), SystemClock(), secret_cohorts=spec.privacy.sampling == "poisson"),
             population=make_population(loader.num_devices, simulation_seed(run)),
             records=records,
-            num_examples=lambda indices: example_counts(loader, indices),
+            num_examples=DeviceCaches(loader=loader, spec=spec.data.cache, seed=spec.data.seed).num_examples,
             executor=computing.executor,
             options=fleet_options(prepared, run, loader),
             oracle=oracle,

@@ -120,7 +120,7 @@ def simulate(
         server=server,
         population=make_population(size, 11),
         records=ParticipationRecords(num_devices=size),
-        num_examples=lambda devices: np.full(len(devices), 20),
+        num_examples=lambda devices, _: np.full(len(devices), 20),
         executor=executor or CountingExecutor(),
         options=options
         or FleetOptions(seed=1, effort=EFFORT, wake_interval_s=wake_interval(size, cohort_target=26, selection_s=600.0)),

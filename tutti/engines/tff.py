@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client_sim import filters
-from client_sim.data.loader import Loader
+from client_sim.data.loader import Example, Loader
+from client_sim.device_caches import DeviceCaches
 from client_sim.executor import Job, Updates
 from client_sim.local_work import order_seed
 from contract import plan as plans
@@ -56,6 +57,7 @@ class TffRounds:
         self, engine: EngineProcess, *, spec: TaskSpec, model: Model, plan: TffPlan, loader: Loader, base: Mechanism
     ) -> None:
         self._engine, self._spec, self._model, self._plan, self._loader = engine, spec, model, plan, loader
+        self._caches = DeviceCaches(loader=loader, spec=spec.data.cache, seed=spec.data.seed)
         self._rules = filters.rules_for(spec.model.name, locale=spec.data.locale)
         self._parameters = model.init(0)
         self._job: Job | None = None
@@ -78,7 +80,7 @@ class TffRounds:
 
     def _build(self) -> Mapping[str, Any]:
         spec, model = self._spec, self._model
-        sample = self._examples(0)
+        sample = self._prepared(self._loader.examples(0))
         facts: dict[str, Any] = {
             "model": {
                 "name": spec.model.name,
@@ -107,7 +109,7 @@ class TffRounds:
         parts: list[dict[str, NDArray[Any]]] = []
         rows: list[int] = []
         for device in job.devices.tolist():
-            examples = self._examples(device)
+            examples = self._prepared(self._caches.examples(device, job.at_s))
             seed = order_seed(job.order_seed, decoded.round_index, device)
             order = batches(
                 examples.num_examples,
@@ -134,8 +136,7 @@ class TffRounds:
             if found is None or abs(found - value) > 1e-5 * value:
                 raise TuttiError(ErrorCode.INTERNAL, f"TensorFlow Federated ran with {name} {found}, but {value} is accounted")
 
-    def _examples(self, device: int) -> DeviceExamples:
-        examples = self._loader.examples(device)
+    def _prepared(self, examples: Sequence[Example]) -> DeviceExamples:
         if self._rules is not None:
             examples, _ = filters.prepare(examples, self._rules)
         return self._model.featurize(examples)
