@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from contract.canonical import Json, plain
 from contract.entropy import Entropy
-from privacy import rounding
+from privacy import grid_rounding, rounding
 from privacy.keystream import KEY_BYTES, Keystream
 
 LARGEST_INFLATION = 1.001
@@ -87,13 +87,18 @@ class Grid:
           ValueError: for another shape, or a value that is not finite.
 
         Guarantee:
-          `accepts` holds for the result, whatever `delta` and `entropy` are. Without bias up to 2^-24 steps a coordinate.
+          `accepts` holds for the result, whatever `delta` and `entropy` are. Without bias up to 2^-16 steps a
+          coordinate, 2^-24 on grids finer than `grid_rounding.LARGEST_NORM`.
         """
         if delta.shape != (self.dimension,):
             raise ValueError(f"delta must have shape ({self.dimension},), not {delta.shape}")
-        scaled = rounding.scaled_to_norm(delta.astype(np.float32, copy=False), clip_norm=self.clip_norm, scale=1 / self.step)
+        vector, bound = delta.astype(np.float32, copy=False), self.norm_bound_squared
         stream = Keystream(entropy(KEY_BYTES), "stochastic rounding", 0)
-        return rounding.round_within(scaled, self.norm_bound_squared, stream)
+        if math.isqrt(bound) <= grid_rounding.LARGEST_NORM:
+            factor = rounding.clipping_factor(vector, clip_norm=self.clip_norm, scale=1 / self.step)
+            return grid_rounding.clip_and_round(vector, factor, bound, stream)
+        scaled = rounding.scaled_to_norm(vector, clip_norm=self.clip_norm, scale=1 / self.step)
+        return rounding.round_within(scaled, bound, stream)
 
     def accepts(self, vector: NDArray[np.int32]) -> bool:
         """Whether `vector` is a contribution that the accounting covers: int32, shape (d,), within the norm."""

@@ -14,6 +14,7 @@ from privacy.keystream import Keystream
 
 DEFAULT_BETA = math.exp(-0.5)
 _BLOCK = 1 << 16
+_HALF = 1 << 15
 _MOST_ATTEMPTS = 1000
 _SINGLE_BELOW = 65536.0
 
@@ -59,13 +60,25 @@ def scaled_to_norm(vector: NDArray[np.float32], *, clip_norm: float, scale: floa
     >>> scaled_to_norm(np.array([3, 4], np.float32), clip_norm=1.0, scale=10.0)
     array([6., 8.], dtype=float32)
     """
-    norm = math.sqrt(sum(_sum_of_squares(vector[start : start + _BLOCK]) for start in range(0, vector.size, _BLOCK)))
-    if not math.isfinite(norm):
-        raise ValueError("the vector holds a value that is not finite")
-    factor = scale * (min(1.0, clip_norm / norm) if norm > 0 else 1.0)
+    factor = clipping_factor(vector, clip_norm=clip_norm, scale=scale)
     if clip_norm * scale < _SINGLE_BELOW:
         return vector * np.float32(factor)
     return vector.astype(np.float64) * factor
+
+
+def clipping_factor(vector: NDArray[np.float32], *, clip_norm: float, scale: float) -> float:
+    """What `vector`, shape (d,), is multiplied by to be clipped to `clip_norm` and scaled by `scale`.
+
+    Raises:
+      ValueError: for a value that is not finite.
+
+    >>> clipping_factor(np.array([3, 4], np.float32), clip_norm=1.0, scale=10.0)
+    2.0
+    """
+    norm = math.sqrt(sum(_sum_of_squares(vector[start : start + _BLOCK]) for start in range(0, vector.size, _BLOCK)))
+    if not math.isfinite(norm):
+        raise ValueError("the vector holds a value that is not finite")
+    return scale * (min(1.0, clip_norm / norm) if norm > 0 else 1.0)
 
 
 def squared_norm(vector: NDArray[np.int32]) -> int:
@@ -74,7 +87,7 @@ def squared_norm(vector: NDArray[np.int32]) -> int:
     >>> squared_norm(np.array([3, -4], np.int32))
     25
     """
-    return sum(_block_norm(vector[start : start + _BLOCK]) for start in range(0, vector.size, _BLOCK))
+    return sum(_block_norm(vector[start : start + _HALF]) for start in range(0, vector.size, _HALF))
 
 
 def round_within(scaled: NDArray[np.float64] | NDArray[np.float32], bound: int, stream: Keystream) -> NDArray[np.int32]:
@@ -115,7 +128,7 @@ def _round_once(scaled: NDArray[np.float64] | NDArray[np.float32], stream: Keyst
         np.copyto(uniform, up, casting="unsafe")  # NumPy adds floats of one type faster than truth values to integers
         floor += uniform
         np.copyto(rounded, floor, casting="unsafe")
-        norm += _block_norm(rounded)
+        norm += squared_norm(rounded)
     return norm
 
 
@@ -130,16 +143,26 @@ def _uniform(like: NDArray[np.float64] | NDArray[np.float32], stream: Keystream)
 
 
 def _block_norm(block: NDArray[np.int32]) -> int:
-    """Exact squared norm: partial sums of squares below 2^53 are exact in float64; larger squares are added in two halves of 32 bits."""
-    norm = _sum_of_squares(block)
+    """Exact squared norm of at most 2^15 values, in single precision where it holds it, else in double, else in two halves of 32 bits.
+
+    All terms are whole and not negative, and rounding is monotone. So a partial sum in single (double) precision is exact as long as it
+    is below 2^24 (2^53), in whatever order the terms are taken; and once one is at least that large, or a value is, so is the result.
+    """
+    norm = _dot(block.astype(np.float32))
+    if norm < 1 << 24:
+        return int(norm)
+    norm = _dot(block.astype(np.float64))
     if norm < 1 << 53:
         return int(norm)
     squares = np.square(block.astype(np.int64))  # at most 2^62; a block's halves add up to less than 2^63
     return (int((squares >> 32).sum()) << 32) + int((squares & 0xFFFFFFFF).sum())
 
 
-def _sum_of_squares(block: NDArray[np.int32] | NDArray[np.float32]) -> float:
-    """In double precision. Not np.dot: the threads of its library fight over the core that a worker is pinned to."""
-    real = block.astype(np.float64)
-    np.square(real, out=real)
-    return float(np.add.reduce(real))
+def _sum_of_squares(block: NDArray[np.float32]) -> float:
+    """In double precision."""
+    return _dot(block.astype(np.float64))
+
+
+def _dot(values: NDArray[np.float32] | NDArray[np.float64]) -> float:
+    # Not np.dot: the threads of its library fight over the core that a worker is pinned to.
+    return float(np.einsum("i,i->", values, values))

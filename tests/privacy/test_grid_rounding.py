@@ -1,0 +1,92 @@
+"""Rounding with 16 bits a coordinate: unbiased to within them, every coordinate with coins of its own, the bound kept."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from contract.randomness import stream
+from privacy import grid, grid_rounding, rounding
+from privacy.keystream import Keystream
+
+
+class FixedWords:
+    """Coins that are given."""
+
+    def __init__(self, words: list[int]) -> None:
+        self._words = np.array(words, np.uint32)
+
+    def words(self, num_words: int, dtype: type[np.uint32]) -> np.ndarray:
+        del dtype
+        taken, self._words = self._words[:num_words], self._words[num_words:]
+        return taken
+
+
+@pytest.mark.parametrize("value", [0.25, -0.25, 1.75, -3.5, 0.0, 2.0**-16, -1.0 + 2.0**-16])
+def test_over_all_coins_the_mean_is_the_value_itself_where_16_bits_hold_it(value: float):
+    """Each coordinate of the first half meets all 65,536 coins once, each of the second half zeros."""
+    count = 1 << 16
+    x = np.full(2 * count, value, np.float32)
+    total = 0
+    for start in range(0, count, 1 << 15):  # one block has 2^16 coordinates, half of them with the low bits
+        block = x[: 1 << 16]
+        coins = FixedWords(list(range(start, start + (1 << 15))))
+        rounded = grid_rounding.clip_and_round(block, 1.0, 1 << 60, coins)  # pyright: ignore[reportArgumentType]
+        assert np.all(np.abs(rounded - block) < 1)
+        assert np.all(rounded[1 << 15 :] == math.floor(value))
+        total += int(rounded[: 1 << 15].sum())
+    assert Fraction(total, count) == Fraction(value)
+
+
+def test_what_is_finer_than_16_bits_is_cut_towards_zero():
+    ones = FixedWords([0xFFFF_FFFF] * 4)
+    x = np.array([1 - 2.0**-20, -(2.0**-20), 2.0**-20, 3 + 2.0**-16], np.float32)
+    rounded = grid_rounding.clip_and_round(x, 1.0, 1 << 60, ones)  # pyright: ignore[reportArgumentType]
+    assert rounded.tolist() == [1, 0, 0, 4]
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3, (1 << 16) - 1, (1 << 16) + 1, (1 << 17) + 3])
+def test_any_length_is_rounded_to_neighbours_without_bias(dimension: int):
+    x = stream(5, "grid rounding", dimension).normal(0, 10, dimension).astype(np.float32)
+    rounded = grid_rounding.clip_and_round(x, 1.0, 1 << 60, Keystream(bytes(32), "coins", dimension))
+    assert np.all(np.abs(rounded - x) < 1 + 2.0**-15)
+    error, share = rounded - x.astype(np.float64), x - np.floor(x.astype(np.float64))
+    assert abs(error.sum()) <= 6 * math.sqrt(float((share * (1 - share)).sum())) + 1
+
+
+def test_coins_of_different_coordinates_are_independent():
+    x = np.full(1 << 17, 0.5, np.float32)
+    rounded = grid_rounding.clip_and_round(x, 1.0, 1 << 60, Keystream(bytes(32), "coins", 1)).astype(np.float64) - 0.5
+    for lag in (1, 1 << 15, 1 << 16):
+        assert abs(4 * (rounded[lag:] * rounded[:-lag]).sum()) <= 6 * math.sqrt(len(x) - lag)
+
+
+def test_a_rounding_above_the_bound_never_leaves():
+    x = np.full(100, 1.5, np.float32)
+    bound = rounding.squared_norm_bound(scaled_norm=15.0, dimension=100)
+    for number in range(200):
+        rounded = grid_rounding.clip_and_round(x, 1.0, bound, Keystream(bytes(32), "coins", number))
+        assert int(np.square(rounded).sum()) <= bound
+    with pytest.raises(ValueError, match="no rounding"):
+        grid_rounding.clip_and_round(x, 1.0, 99, Keystream(bytes(32), "coins", 0))
+
+
+def test_the_largest_norm_still_fits_31_bits():
+    x = np.array([grid_rounding.LARGEST_NORM, -grid_rounding.LARGEST_NORM], np.float32)
+    ones = FixedWords([0xFFFF_FFFF])
+    rounded = grid_rounding.clip_and_round(x, 1.0, 1 << 60, ones)  # pyright: ignore[reportArgumentType]
+    assert rounded.tolist() == [grid_rounding.LARGEST_NORM, -grid_rounding.LARGEST_NORM]
+
+
+def test_fine_grids_go_the_way_of_doubles():
+    for chosen in (grid.finest(dimension=3, clip_norm=1.0), grid.plan(dimension=3, clip_norm=1.0)):
+        vector = chosen.encode(np.array([3.0, 0.0, -4.0], np.float32), lambda count: bytes(count))
+        assert np.abs(chosen.decode(vector.astype(np.int64)) - [0.6, 0, -0.8]).max() <= 2 * chosen.step
+
+
+def test_squared_norms_are_exact_on_both_sides_of_single_precision():
+    generator = stream(8, "norms")
+    for largest in (10, 20, 300, 4095, 4096, 5000, 1 << 20, 1 << 29):
+        values = generator.integers(-largest, largest + 1, 70_001).astype(np.int32)
+        assert rounding.squared_norm(values) == sum(int(value) ** 2 for value in values.tolist())
