@@ -12,6 +12,7 @@ from client_sim import filters
 from client_sim.data.loader import Loader
 from client_sim.device_caches import DeviceCaches
 from client_sim.encoding import Encoder, encoder_of
+from client_sim.exact_sums import ExactSum
 from client_sim.executor import Job, Updates
 from contract import plan
 from contract.entropy import Entropy, system_entropy
@@ -126,11 +127,12 @@ def add_up(work: LocalWork, job: Job, total: npt.NDArray[np.int64]) -> Updates:
     count = len(job.devices)
     metrics: dict[str, npt.NDArray[np.float64]] = {"diverged": np.zeros(count)}
     norms = np.zeros(count, np.int64)
-    for row, update in enumerate(work.updates(job)):
-        total += update.vector
-        norms[row] = update.norm_squared
-        for name, value in (update.metrics | {"diverged": float(update.diverged)}).items():
-            metrics.setdefault(name, np.zeros(count))[row] = value
+    with ExactSum(total) as summing:
+        for row, update in enumerate(work.updates(job)):
+            summing.add(update.vector, update.norm_squared)
+            norms[row] = update.norm_squared
+            for name, value in (update.metrics | {"diverged": float(update.diverged)}).items():
+                metrics.setdefault(name, np.zeros(count))[row] = value
     return Updates(total=total, count=count, metrics=metrics, norms_squared=norms)
 
 

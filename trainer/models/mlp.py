@@ -49,12 +49,15 @@ def _featurize(examples: Sequence[Example], inputs: int, classes: int) -> Device
     y = np.zeros(len(examples), np.int32)
     for row, example in enumerate(examples):
         features = np.asarray(example["x"], np.float32).reshape(-1)
-        if features.shape != (inputs,) or not np.all(np.isfinite(features)):
+        if features.shape != (inputs,):
             raise ValueError(f"example {row}: x must hold {inputs} finite numbers, not {features.shape[0]}")
         label = int(example["y"])
         if not 0 <= label < classes:
             raise ValueError(f"example {row}: y must lie in 0..{classes - 1}, not {label}")
         x[row], y[row] = features, label
+    finite = np.isfinite(x).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"example {int(np.argmin(finite))}: x must hold {inputs} finite numbers")
     return DeviceExamples({"x": x, "y": y})
 
 

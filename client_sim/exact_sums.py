@@ -1,0 +1,47 @@
+"""Exact sums of many int32 vectors: added up in 32 bits for as long as those cannot overflow, half the memory traffic of 64."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+_LARGEST = (1 << 31) - 1
+
+
+class ExactSum:
+    """Adds vectors to `total`, int64, which is complete after `flush`.
+
+    >>> total = np.ones(2, np.int64)
+    >>> with ExactSum(total) as summing: summing.add(np.array([3, -4], np.int32), 25)
+    >>> total.tolist()
+    [4, -3]
+    """
+
+    def __init__(self, total: npt.NDArray[np.int64]) -> None:
+        self._total = total
+        self._partial = np.zeros(len(total), np.int32)
+        self._reach = 0
+
+    def __enter__(self) -> "ExactSum":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+
+    def add(self, vector: npt.NDArray[np.int32], norm_squared: int) -> None:
+        """Adds a vector whose exact squared norm is `norm_squared`: no coordinate of the partial sum exceeds the sum of the norms."""
+        largest = math.isqrt(norm_squared)
+        if self._reach + largest > _LARGEST:
+            self.flush()
+        if largest > _LARGEST:
+            self._total += vector
+            return
+        self._partial += vector
+        self._reach += largest
+
+    def flush(self) -> None:
+        """Moves what was added into `total`."""
+        if self._reach:
+            self._total += self._partial
+            self._partial[:] = 0
+            self._reach = 0
