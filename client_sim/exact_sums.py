@@ -1,6 +1,7 @@
 """Exact sums of many int32 vectors: added up in 32 bits for as long as those cannot overflow, half the memory traffic of 64."""
 
 import math
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ class ExactSum:
         self._partial = np.zeros(len(total), np.int32)
         self._reach = 0
 
-    def __enter__(self) -> "ExactSum":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
