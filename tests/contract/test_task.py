@@ -26,8 +26,8 @@ aggregation: {secure: false}
 rounds: 300
 """
 
-# A key that is added to the form with a default changes this digest, and with it the ids of runs to come. Then, and only
-# then, put the new value here, with a CHANGELOG line under Protocol.
+# A key that is added to the form with a default changes this digest, and with it the ids of runs to come, unless it is silent at its
+# default (`canonical.SILENT_DEFAULT`). Then, and only then, put the new value here, with a CHANGELOG line under Protocol.
 EXAMPLE_DIGEST = "77d5e25adf3518dacd606c3a665e4253731874e131e966c2e98177a3ea4ec6d5"
 
 
@@ -70,6 +70,10 @@ def _with(path: str, value: Any) -> dict[str, Any]:
         ("aggregation.bits", 7),
         ("aggregation.corrupt_fraction", 1),
         ("data.locale", "fr"),
+        ("data.cache.most_examples", 0),
+        ("data.cache.longest_days", 0),
+        ("data.cache.arrival_days", float("inf")),
+        ("data.cache.longest", 1),
         ("privacy.noise_multiplyer", 1),
         ("rouns", 3),
     ],
@@ -112,14 +116,17 @@ def test_what_is_written_reads_back_as_the_same_task() -> None:
 def test_order_of_keys_and_stated_defaults_do_not_change_the_digest() -> None:
     spec = task.parse_mapping(MINIMAL)
     turned = task.parse_mapping(dict(reversed(MINIMAL.items())))
-    stated = task.parse_mapping({**MINIMAL, "training": {"batch_size": 16}, "server": {"learning_rate": 1}})
+    stated = task.parse_mapping(
+        {**MINIMAL, "training": {"batch_size": 16}, "server": {"learning_rate": 1}, "data": {"cache": {"longest_days": 30}}}
+    )
     assert spec.digest == turned.digest == stated.digest
 
 
 def test_every_changed_value_changes_the_digest() -> None:
     spec = task.parse_mapping(MINIMAL)
     others = [_with("rounds", 4), _with("privacy.clip_norm", 0.3), _with("data.seed", 1), _with("name", "other")]
-    assert len({spec.digest, *(task.parse_mapping(other).digest for other in others)}) == 5
+    others.append(_with("data.cache.most_examples", 9))
+    assert len({spec.digest, *(task.parse_mapping(other).digest for other in others)}) == 6
 
 
 def test_digest_of_the_example_stays() -> None:

@@ -1,10 +1,11 @@
 """The contract test: the same rounds in memory, in process and over gRPC leave the same ledger entries and the same model.
 
-The in-process run says who takes part; the other two replay exactly these devices, message by message.
+The in-process run says who takes part, and when; the other two replay exactly these devices, message by message. Examples arrive and expire
+meanwhile, so that a device that trained at another time would train on others.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,11 @@ SPEC = task.parse_mapping(
         "name": "contract",
         "population": "test",
         "model": {"name": "mlp"},
-        "data": {"source": "synthetic", "devices": 60},
+        "data": {
+            "source": "synthetic",
+            "devices": 60,
+            "cache": {"most_examples": 8, "longest_days": 0.05, "arrival_days": 0.1},
+        },
         "cohort": {"report_goal": 6, "over_selection": 1.5, "minimum_reports": 4, "minimum_separation": 1},
         "training": {"batch_size": 10, "max_examples": 10, "learning_rate": 0.1},
         "server": {"momentum": 0.9},
@@ -58,14 +63,22 @@ class Record:
     model: str
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Who was asked to train in a round, and when: examples come and go."""
+
+    devices: list[int]
+    at_s: float
+
+
 class Listening:
     """An executor that remembers who was asked."""
 
     def __init__(self, pool: Executor) -> None:
-        self._pool, self.asked = pool, list[list[int]]()
+        self._pool, self.asked = pool, list[Asked]()
 
     def run(self, job: Job) -> Updates:
-        self.asked.append(job.devices.tolist())
+        self.asked.append(Asked(job.devices.tolist(), job.at_s))
         return self._pool.run(job)
 
     def close(self) -> None:
@@ -85,7 +98,7 @@ def pool(loader: Loader) -> Iterator[Executor]:
 
 
 @pytest.fixture(scope="module")
-def in_process(pool: Executor, tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, list[list[int]]]:
+def in_process(pool: Executor, tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, list[Asked]]:
     """A seeded run under virtual time, and who was accepted in each round."""
     folder, listening = tmp_path_factory.mktemp("inprocess"), Listening(pool)
     with pytest.MonkeyPatch.context() as patch:
@@ -108,8 +121,9 @@ def record(folder: Path) -> Record:
 class Scripted:
     """A device that does what the script says, with the vector that the pool computes."""
 
-    def __init__(self, index: int, *, reports: bool, run: Run, pool: Executor) -> None:
-        self._index, self._reports, self._run, self._pool = index, reports, run, pool
+    def __init__(self, index: int, *, asked: Asked, run: Run, pool: Executor) -> None:
+        self._index, self._reports, self._run, self._pool = index, index in asked.devices, run, pool
+        self._at_s = asked.at_s
 
     async def may_take_part(self, request: ReadRecord) -> bool:
         return True
@@ -121,6 +135,7 @@ class Scripted:
             devices=np.array([self._index]),
             order_seed=SEED,
             noise_seed=simulation.noise_seed(self._run),
+            at_s=self._at_s,
         )
         return Trained(self._pool.run(job).total.astype("<i4").tobytes())
 
@@ -131,16 +146,16 @@ class Scripted:
         return phase is Phase.TRAINING and not self._reports
 
 
-async def replay(transport: Transport, accepted: Sequence[int], run: Run, pool: Executor) -> None:
+async def replay(transport: Transport, asked: Asked, run: Run, pool: Executor) -> None:
     """One round: the accepted devices report, as many others as the cohort needs vanish while they train."""
-    target = round(SPEC.cohort.report_goal * SPEC.cohort.over_selection)
+    accepted, target = asked.devices, round(SPEC.cohort.report_goal * SPEC.cohort.over_selection)
     others = [device for device in range(60) if device not in accepted][: target - len(accepted)]
     cohort = [*others, *reversed(accepted)]
     outcomes: list[Outcome] = await asyncio.gather(
         *(
             play(
                 transport,
-                Scripted(device, reports=device in accepted, run=run, pool=pool),
+                Scripted(device, asked=asked, run=run, pool=pool),
                 population="test",
                 client_version="1",
                 policy=DevicePolicy(),
@@ -168,12 +183,12 @@ def register(folder: Path, loader: Loader) -> tuple[Store, KeyDirectory, Run, ta
     return store, keys, run, prepared
 
 
-def over_memory(folder: Path, loader: Loader, pool: Executor, script: list[list[int]]) -> Record:
+def over_memory(folder: Path, loader: Loader, pool: Executor, script: list[Asked]) -> Record:
     store, keys, run, prepared = register(folder, loader)
     table = hosting.table_of(store, keys, run, prepared)
     transport = MemoryTransport(lambda request: table.handle(request, 0.0))
-    for accepted in script:
-        asyncio.run(replay(transport, accepted, run, pool))
+    for asked in script:
+        asyncio.run(replay(transport, asked, run, pool))
         assert table.tick(0.0) is not None
     store.close()
     return record(folder)
@@ -196,41 +211,41 @@ async def grpc_server(
         await server.close(grace_s=0.0)
 
 
-async def over_grpc(folder: Path, loader: Loader, pool: Executor, script: list[list[int]]) -> Record:
+async def over_grpc(folder: Path, loader: Loader, pool: Executor, script: list[Asked]) -> Record:
     store, keys, run, prepared = register(folder, loader)
     loop, rounds = asyncio.get_running_loop(), asyncio.Queue[Any]()
     async with grpc_server(store, keys, run, prepared, lambda facts: loop.call_soon_threadsafe(rounds.put_nowait, facts)) as (
         transport,
         ended,
     ):
-        for accepted in script:
-            await replay(transport, accepted, run, pool)
+        for asked in script:
+            await replay(transport, asked, run, pool)
             assert (await rounds.get())["state"] == "committed"
         await ended
     store.close()
     return record(folder)
 
 
-def test_every_round_of_the_script_reaches_its_goal(in_process: tuple[Record, list[list[int]]]) -> None:
-    assert [len(accepted) for accepted in in_process[1]] == [SPEC.cohort.report_goal] * SPEC.rounds
+def test_every_round_of_the_script_reaches_its_goal(in_process: tuple[Record, list[Asked]]) -> None:
+    assert [len(asked.devices) for asked in in_process[1]] == [SPEC.cohort.report_goal] * SPEC.rounds
 
 
 def test_memory_leaves_the_same_record_as_in_process(
-    in_process: tuple[Record, list[list[int]]], loader: Loader, pool: Executor, tmp_path: Path
+    in_process: tuple[Record, list[Asked]], loader: Loader, pool: Executor, tmp_path: Path
 ) -> None:
     expected, script = in_process
     assert over_memory(tmp_path, loader, pool, script) == expected
 
 
 async def test_grpc_leaves_the_same_record_as_in_process(
-    in_process: tuple[Record, list[list[int]]], loader: Loader, pool: Executor, tmp_path: Path
+    in_process: tuple[Record, list[Asked]], loader: Loader, pool: Executor, tmp_path: Path
 ) -> None:
     expected, script = in_process
     assert await over_grpc(tmp_path, loader, pool, script) == expected
 
 
 @pytest.mark.slow
-def test_two_workers_leave_the_same_record_as_one(in_process: tuple[Record, list[list[int]]], tmp_path: Path) -> None:
+def test_two_workers_leave_the_same_record_as_one(in_process: tuple[Record, list[Asked]], tmp_path: Path) -> None:
     tutti.run(SPEC, store=str(tmp_path), seed=SEED, seed_noise=NOISE_SEED, workers=2)
     assert record(tmp_path) == in_process[0]
 

@@ -44,6 +44,7 @@ def changed(section: str, **values: Any) -> TaskSpec:
         ("privacy.bands", changed("privacy", bands=2)),
         ("privacy.bands", changed("privacy", mechanism="banded", bands=9)),
         ("privacy.buffers", changed("privacy", buffers=2)),
+        ("data.cache.longest_days", changed("data", cache={"longest_days": 7})),
         (
             "aggregation.group_size",
             task.replace(

@@ -52,6 +52,11 @@ SAMPLED: dict[str, Any] = {
         "mechanism": "gaussian", "clip_norm": 0.5, "noise_multiplier": 1.0, "delta": 1e-5, "sampling": "poisson", "sampling_rate": 0.03,
     },
 }  # fmt: skip
+ARRIVING: dict[str, Any] = {
+    **TASK,
+    "name": "kill-arriving",
+    "data": {"source": "synthetic", "devices": 200, "cache": {"most_examples": 8, "longest_days": 0.05, "arrival_days": 0.1}},
+}
 
 
 def killed(store: Path, point: FaultPoint, occurrence: int, task: dict[str, Any] = TASK, **seeds: int) -> None:
@@ -94,9 +99,9 @@ def test_a_seeded_run_ends_with_the_same_model(point: FaultPoint, whole: dict[st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", [FOLLOWING, SAMPLED], ids=["adaptive", "poisson"])
+@pytest.mark.parametrize("task", [FOLLOWING, SAMPLED, ARRIVING], ids=["adaptive", "poisson", "arriving"])
 @pytest.mark.parametrize("point", [FaultPoint.BEFORE_COMMIT, FaultPoint.AFTER_COMMIT])
-def test_clips_and_coins_of_a_seeded_run_are_those_of_a_whole_one(
+def test_clips_coins_and_caches_of_a_seeded_run_are_those_of_a_whole_one(
     point: FaultPoint, task: dict[str, Any], tmp_path: Path
 ) -> None:
     undisturbed = tutti.run(task, store=str(tmp_path / "whole"), workers=0, seed=3, seed_noise=4)

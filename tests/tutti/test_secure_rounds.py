@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,22 @@ def test_the_protocol_gives_the_plain_sum_bit_for_bit(mechanism: str) -> None:
     assert plain is not None
     assert masked is not None
     assert np.array_equal(plain, masked)
+
+
+def test_devices_of_a_secure_round_train_on_what_their_caches_hold() -> None:
+    arriving = {"devices": 400, "cache": {"longest_days": 10.0, "arrival_days": 25.0}}
+    devices = np.arange(20, dtype=np.int64) * 7
+    job, executor, vectors = job_of({**TASK, "data": arriving}, devices)
+    sums = list[bytes]()
+    for at in (job, replace(job, at_s=12 * 86_400.0)):
+        plain = IdealSum(executor, lanes(vectors)).run(at, survivors=devices, leaves={}).reveal()
+        secure = ProtocolSum(executor, entropy=lambda n: bytes(range(n)), seed=1, lost_after_input=0.0)
+        masked = secure.run(at, survivors=devices, leaves={}).reveal()
+        assert plain is not None
+        assert masked is not None
+        assert np.array_equal(plain, masked)
+        sums.append(masked.tobytes())
+    assert sums[0] != sums[1]
 
 
 def test_too_few_survivors_reveal_nothing() -> None:
