@@ -66,14 +66,14 @@ format: sync ## rewrites files as `check` wants them
 
 .PHONY: test
 test: sync ## every test, the slow ones too
-	$(RUN)pytest -n $(JOBS) --dist loadfile -q -m "not tff" $(PYTEST)
+	$(RUN)pytest -n $(JOBS) --dist loadfile -q -m "not tff and not ray" $(PYTEST)
 
 .PHONY: test-fast
 test-fast: sync ## without the statistical and end-to-end tests
-	$(RUN)pytest -n $(JOBS) --dist loadfile -q -m "not slow and not tff" $(PYTEST)
+	$(RUN)pytest -n $(JOBS) --dist loadfile -q -m "not slow and not tff and not ray" $(PYTEST)
 
 .PHONY: test-ray
-test-ray: sync $(UV) ## the executor on Ray's actors; installs the extra, and `make test` runs it from then on
+test-ray: sync $(UV) ## the executor on Ray's actors; installs the extra
 	$(UV) sync --quiet --frozen --inexact --extra ray
 	$(RUN)pytest -q tests/client_sim/test_ray_executor.py $(PYTEST)
 

@@ -20,7 +20,8 @@ class Placement:
     """Where to train.
 
     Args:
-      workers: processes (or Ray actors); one a core unless given, 0 trains in the calling process. An accelerator has one.
+      workers: processes; one a core unless given, 0 trains in the calling process. An accelerator has one. With Ray, actors: one for
+        each free processor of the cluster unless given.
       backend: `auto` takes an accelerator if one can be used here, and the processor otherwise.
       executor: `processes` of this machine, or `ray`.
       ray_address: of a running cluster (`auto` finds the one of this machine); None starts one here.

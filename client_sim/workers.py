@@ -62,12 +62,12 @@ def open_executor(
     if (count or elsewhere) and not can_be_sent(loader):
         detail = f"a {type(loader).__name__} cannot be sent to worker processes: define it in a module, or use workers=0"
         raise TuttiError(ErrorCode.ARGUMENT_INVALID, detail)
-    if count is None:
-        count = len(cores.available()) if can_be_sent(loader) else 0
     if placement.executor == "ray":
         from client_sim.ray_executor import RayExecutor
 
-        return RayExecutor(setup, num_actors=max(1, count), address=placement.ray_address)
+        return RayExecutor(setup, num_actors=None if count is None else max(1, count), address=placement.ray_address)
+    if count is None:
+        count = len(cores.available()) if can_be_sent(loader) else 0
     if backend != "cpu":
         return WorkerPool(setup, num_workers=1, backend=backend)
     return WorkerPool(setup, num_workers=count) if count else InMemoryExecutor(setup)

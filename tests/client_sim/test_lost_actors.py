@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client_sim import ray_executor
+from client_sim import ray_cluster, ray_executor
 from client_sim.data import SyntheticFeatures
 from client_sim.executor import Job
 from client_sim.local_work import LocalWork, WorkSetup, add_up
-from client_sim.ray_executor import RayExecutor
+from client_sim.ray_executor import RayExecutor, Seat
 from contract import plan
 from contract.errors import ErrorCode, TuttiError
 from contract.task import TrainingSpec
@@ -24,26 +24,47 @@ SETUP = WorkSetup(
 )
 
 
-class ActorLost(Exception):
+class RayFault(Exception):
+    """As Ray's."""
+
+
+class ActorLost(RayFault):
+    """As Ray's."""
+
+
+class TookTooLong(RayFault):
     """As Ray's."""
 
 
 class PlayedRay:
-    """As much of Ray as the executor uses; the first `lost` shares are lost with the actor that had them."""
+    """As much of Ray as the executor uses; the first `lost` shares are lost with the actor that had them, and an actor that is
+    called for after `room` others never starts.
+    """
 
-    def __init__(self, lost: int) -> None:
-        self.lost, self.started, self.shares = lost, 0, list[int]()
-        self.exceptions = type("exceptions", (), {"RayActorError": ActorLost})
+    def __init__(self, lost: int, room: int = 99) -> None:
+        self.lost, self.room, self.started, self.killed, self.shares = lost, room, 0, 0, list[int]()
+        self.seats = list[Seat]()
+        kinds = {"RayError": RayFault, "RayActorError": ActorLost, "ObjectLostError": ActorLost, "GetTimeoutError": TookTooLong}
+        self.exceptions = type("exceptions", (), kinds)
 
     def is_initialized(self) -> bool:
         return True
 
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 4.0}
+
+    def available_resources(self) -> dict[str, float]:
+        return {"CPU": 3.0}
+
     def put(self, value: Any) -> Any:
         return value
 
-    def kill(self, actor: Any) -> None: ...
+    def kill(self, actor: Any) -> None:
+        self.killed += 1
 
-    def get(self, waiting: Any) -> Any:
+    def get(self, waiting: Any, timeout: float | None = None) -> Any:
+        if timeout is not None and self.started > self.room:
+            raise TookTooLong
         return [one() for one in waiting] if isinstance(waiting, list) else waiting()
 
     def remote(self, **_options: Any) -> Any:
@@ -56,8 +77,10 @@ class PlayedRay:
             def __getattr__(self, name: str) -> Any:
                 def call(*arguments: Any) -> Any:
                     def answer() -> Any:
+                        if name == "seat" and played.seats:
+                            return played.seats.pop(0)
                         if name == "train":
-                            played.shares.append(len(arguments[1][1]))
+                            played.shares.append(len(arguments[1].devices))
                             if played.lost:
                                 played.lost -= 1
                                 raise ActorLost
@@ -83,33 +106,78 @@ def job(count: int) -> Job:
     return Job(plan=encoded, parameters=parameters, devices=np.arange(count), order_seed=5, noise_seed=bytes(32))
 
 
-def executor(monkeypatch: pytest.MonkeyPatch, *, lost: int, actors: int = 2) -> tuple[RayExecutor, PlayedRay]:
-    played = PlayedRay(lost)
-    monkeypatch.setattr(ray_executor, "_ray", lambda: played)
-    monkeypatch.setattr(ray_executor.os, "sched_setaffinity", lambda *_: None)
-    return RayExecutor(SETUP, num_actors=actors), played
+def executor(monkeypatch: pytest.MonkeyPatch, played: PlayedRay, *, actors: int | None = 2) -> tuple[RayExecutor, list[int]]:
+    """On `played`; and the cores on which its actors stay, in the order in which they began."""
+    pinned: list[int] = []
+    monkeypatch.setattr(ray_cluster, "load", lambda *, own: played)
+    monkeypatch.setattr(ray_executor.os, "sched_setaffinity", lambda _, cores: pinned.extend(cores))
+    return RayExecutor(SETUP, num_actors=actors), pinned
 
 
 @pytest.mark.parametrize("lost", [0, 1, 2])
 def test_a_lost_share_is_done_anew_and_counts_once(monkeypatch: pytest.MonkeyPatch, lost: int) -> None:
     expected = add_up(LocalWork(SETUP), job(100), np.zeros(DIMENSION, np.int64))
-    made, played = executor(monkeypatch, lost=lost)
+    played = PlayedRay(lost)
+    made, _ = executor(monkeypatch, played)
     found = made.run(job(100))
     assert np.array_equal(found.total, expected.total)
     assert found.count == 100
     assert np.array_equal(found.norms_squared, expected.norms_squared)
-    assert played.started == 2 + lost
+    assert (played.started, played.killed) == (2 + lost, lost)
 
 
 def test_a_share_that_is_lost_every_time_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, played = executor(monkeypatch, lost=99)
+    played = PlayedRay(lost=99)
+    made, _ = executor(monkeypatch, played)
     with pytest.raises(TuttiError, match="3 times") as caught:
         made.run(job(100))
     assert caught.value.code is ErrorCode.INTERNAL
     assert len(played.shares) == 3
 
 
+def test_a_cluster_without_room_for_a_successor_ends_the_run_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = executor(monkeypatch, PlayedRay(lost=1, room=2))
+    with pytest.raises(TuttiError, match="3 CPUs of the cluster are free") as caught:
+        made.run(job(100))
+    assert caught.value.code is ErrorCode.UNAVAILABLE
+
+
 def test_an_actor_gets_at_least_fifty_devices_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, played = executor(monkeypatch, lost=0)
+    played = PlayedRay(lost=0)
+    made, _ = executor(monkeypatch, played)
     made.run(job(99))
     assert played.shares == [99]
+
+
+def test_more_actors_than_the_cluster_has_processors_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    played = PlayedRay(lost=0)
+    with pytest.raises(TuttiError, match="the Ray cluster has 4 CPUs") as caught:
+        executor(monkeypatch, played, actors=5)
+    assert caught.value.code is ErrorCode.ARGUMENT_INVALID
+    assert played.started == 0
+
+
+def test_without_a_number_there_is_an_actor_for_each_free_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    played = PlayedRay(lost=0)
+    executor(monkeypatch, played, actors=None)
+    assert played.started == 3
+
+
+def test_actors_of_one_machine_stay_on_different_cores_wherever_ray_puts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    played = PlayedRay(lost=1)
+    here = ray_executor.seat().versions
+    first, second = Seat("first", (4, 5), here), Seat("second", (0, 1), here)
+    played.seats = [first, second, first, second, first]
+    made, pinned = executor(monkeypatch, played, actors=4)
+    assert pinned == [4, 0, 5, 1]
+    made.run(job(100))
+    assert pinned[4:] == [4]
+
+
+def test_a_machine_with_other_versions_is_refused_because_its_sums_would_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    played = PlayedRay(lost=0)
+    played.seats = [Seat("first", (0,), ("Python 3.11.7", "jax 0.1"))]
+    with pytest.raises(TuttiError, match=r"jax 0\.1, this process on") as caught:
+        executor(monkeypatch, played)
+    assert caught.value.code is ErrorCode.ARGUMENT_INVALID
+    assert played.killed == 2

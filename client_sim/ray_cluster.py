@@ -1,0 +1,111 @@
+"""Reaching a Ray cluster: one that runs, or one of our own on this machine, which nobody else can reach."""
+
+# pyright: reportMissingImports=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# (Ray is an extra.)
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from contract.entropy import Entropy, system_entropy
+from contract.errors import ErrorCode, TuttiError
+
+MOST_TRIES = 3
+"""How often a cluster is started on this machine: Ray gives its own processes half a minute, which a busy machine may need twice."""
+AGENT_START_MS = 300_000
+"""Ray's node ends itself if its agents take longer; its default of some seconds is short where all cores are taken."""
+_ALWAYS = {
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would pack the working directory and start actors by `uv run`
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def load(*, own: bool, entropy: Entropy = system_entropy) -> Any:
+    """The module `ray`, told before it is imported what it reads then.
+
+    Args:
+      own: whether the cluster will be started here. Ray listens to all of the network and runs what anybody sends; a cluster of our
+        own therefore stays on the loopback device and asks for a token, which only the processes of this one know.
+
+    Raises:
+      TuttiError: ENGINE_MISSING if it is not installed; ARGUMENT_INVALID if it was imported before it could be told.
+    """
+    settings = dict(_ALWAYS)
+    if own:
+        # The switch's name is of the systems on which Ray keeps to the loopback device by itself.
+        settings |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": entropy(32).hex()}
+        early = sys.modules.get("ray")
+        if early is not None and not early.is_initialized() and settings.keys() - os.environ.keys():
+            detail = "ray was imported before it could be told to stay on the loopback device: call ray.init() first, or do not import it"
+            raise TuttiError(ErrorCode.ARGUMENT_INVALID, detail)
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError:
+        detail = "Ray is not installed: install the extra with `uv sync --inexact --extra ray`, or leave --executor ray out"
+        raise TuttiError(ErrorCode.ENGINE_MISSING, detail) from None
+    return ray
+
+
+def join(ray: Any, address: str) -> None:
+    """Connects to a running cluster.
+
+    Raises:
+      TuttiError: UNAVAILABLE if it cannot be reached, or does not let us in.
+    """
+    try:
+        with _our_signals():
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise TuttiError(ErrorCode.UNAVAILABLE, f"no Ray cluster at {address}: {error}") from None
+
+
+def open_here(ray: Any, num_cpus: int) -> None:
+    """Starts a cluster on this machine, which ends with this process.
+
+    Raises:
+      TuttiError: UNAVAILABLE if it does not start.
+    """
+    fault: str | None = None
+    for _ in range(MOST_TRIES):
+        fault = _try_to_open(ray, num_cpus)
+        if fault is None:
+            return
+        ray.shutdown()
+    detail = f"Ray did not start on this machine in {MOST_TRIES} tries (its logs: /tmp/ray/session_latest/logs): {fault}"
+    raise TuttiError(ErrorCode.UNAVAILABLE, detail)
+
+
+def _try_to_open(ray: Any, num_cpus: int) -> str | None:
+    try:
+        with _our_signals():
+            # Without an address `init` would join whatever RAY_ADDRESS names; "local" always starts anew.
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                _system_config={"agent_register_timeout_ms": AGENT_START_MS},
+            )
+    except Exception as error:  # Ray raises a bare one when its processes take longer than it waits
+        if type(error) is not Exception and not isinstance(error, (OSError, RuntimeError, ValueError, ray.exceptions.RayError)):
+            raise
+        return str(error).partition("\n")[0]
+    return None
+
+
+@contextmanager
+def _our_signals() -> Generator[None]:
+    """Ray puts a handler of its own in the place of one that this program may have."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
