@@ -7,7 +7,7 @@ is left the round ends, and nothing is revealed.
 """
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from contract.entropy import Entropy, system_entropy
 from contract.ids import AggregationId, RunId, SessionId, aggregation_id
 from contract.messages import (
+    Aborted,
     AbortReason,
     Accepted,
     Rejected,
@@ -83,6 +84,11 @@ class SecureSessionTable(SessionTable):
         self._group_of: dict[SessionId, int] = {}
         self._asked = False
 
+    @property
+    def stage(self) -> Hashable:
+        """The round, and where each of its groups is."""
+        return (super().stage, *(group.phase for group in self._groups))
+
     def due_s(self) -> float | None:
         """When `tick` has something to do."""
         if not self._groups:
@@ -142,11 +148,22 @@ class SecureSessionTable(SessionTable):
 
     def _rejected(self, reason: RejectReason, now_s: float) -> Rejected:
         found = super()._rejected(reason, now_s)
-        if reason is not RejectReason.NOT_SELECTING or not all(group.revealing for group in self._groups):
+        if reason is not RejectReason.NOT_SELECTING or not self._groups:
             return found
-        passed_s = max((now_s - group.opened_s for group in self._groups), default=np.inf)
-        soon_s = min(found.retry.minimum_s, max(SOON_S, passed_s))
-        return Rejected(reason, RetryWindow(soon_s, min(found.retry.maximum_s, 2 * soon_s)))
+        return Rejected(reason, self._soon(found.retry, now_s))
+
+    def _aborted(self, reason: AbortReason, now_s: float) -> Aborted:
+        # Whose shares came when there were enough is done as well as the others: the next round wants it at once.
+        found = super()._aborted(reason, now_s)
+        return Aborted(reason, self._soon(found.retry, now_s)) if reason is AbortReason.GOAL_REACHED else found
+
+    def _soon(self, window: RetryWindow, now_s: float) -> RetryWindow:
+        """A window for when the round will be over, if nothing but shares is to come or it is over already."""
+        if not all(group.revealing for group in self._groups):
+            return window
+        passed_s = max((now_s - group.opened_s for group in self._groups), default=0.0)
+        soon_s = min(window.minimum_s, max(SOON_S, passed_s))
+        return RetryWindow(soon_s, min(window.maximum_s, 2 * soon_s))
 
     def _advance(self, now_s: float) -> None:
         """Moves every group as far as it goes; asks for shares once no group has anything else left to do."""

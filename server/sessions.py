@@ -7,7 +7,7 @@ lying device loses its own contribution: every fault is answered with an enumera
 
 import hmac
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, assert_never
 
 import numpy as np
@@ -86,8 +86,7 @@ class SessionTable:
         self._position: RoundPosition | None = None
         self._work: Work | None = None
         self._last_outcome = (-1, AbortReason.DEADLINE_PASSED)
-        self._held = 0
-        self._refused: Counter[str] = Counter()
+        self._held, self._refused = 0, Counter[str]()
         self._closing = self.over = False
         self.most_devices: Callable[[int], int] | None = None
         """How many devices can come for a release at most, where somebody knows: selection does not wait for more."""
@@ -106,6 +105,11 @@ class SessionTable:
     def uploads(self) -> int:
         """Uploads in memory now."""
         return len(self._uploads)
+
+    @property
+    def stage(self) -> Hashable:
+        """While this is the same, nothing has come that devices wait for."""
+        return None if self._position is None else (self._position.round_index, self._work is not None)
 
     def close(self) -> None:
         """From here on devices are sent away; what a round holds stays in memory only and is lost."""

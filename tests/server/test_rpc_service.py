@@ -52,7 +52,7 @@ from contract.messages import (
     Wait,
 )
 from protos.tutti.v1 import aggregations_pb2
-from server.rpc import servicers
+from server.rpc import hosting, servicers
 from server.rpc.hosting import Host, HostedRun
 from server.rpc.service import Address, RpcServer
 
@@ -68,6 +68,7 @@ class ScriptedTable:
         self.run, self.over, self._answer, self._due_s = RUN, False, answer, due_s
         self.ticks = 0
         self.closed = False
+        self.stage = 0
         self.seen: list[Request] = []
 
     def handle(self, request: Request, now_s: float) -> Reply:
@@ -124,7 +125,10 @@ ASSIGNMENT = TaskAssignment(SESSION, AggregationId("a/0"), b"token", b"{}", Reso
     ],
     ids=str,
 )
-async def test_messages_and_answers_arrive_as_they_were_sent(request_: Request, reply: Reply) -> None:
+async def test_messages_and_answers_arrive_as_they_were_sent(
+    request_: Request, reply: Reply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosting, "HOLD_S", 0.0)
     table = ScriptedTable(lambda request: reply)
     async with serving(table) as (transport, _, _port):
         assert await transport.send(request_) == reply
@@ -230,7 +234,8 @@ async def test_a_run_that_cannot_go_on_ends_with_its_reason() -> None:
         assert isinstance(await transport.send(EligibilityRequest("phones", "1")), Rejected)
 
 
-async def test_a_deadline_is_kept_without_any_device() -> None:
+async def test_a_deadline_is_kept_without_any_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosting, "HOLD_S", 0.0)
     table = ScriptedTable(lambda request: Wait(1.0), due_s=0.05)
     async with serving(table) as (transport, run, _port):
         await transport.send(AssignmentRequest(SESSION, eligible=True))
