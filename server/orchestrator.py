@@ -21,7 +21,7 @@ from server.keys import KeyDirectory, NoiseKey
 from server.mechanisms import Mechanism
 from server.pace import PaceSteering
 from server.recorder import RoundRecorder, charged_without_outcome, floor_of, last_released_leaf, sum_seal, survivors_by_leaf
-from server.round_setup import facts_of
+from server.round_setup import MAX_BARREN_ROUNDS, facts_of
 from server.rounds import machine, outcome
 from server.rounds.states import (
     Abandoned,
@@ -45,9 +45,6 @@ from server.rounds.states import (
 )
 from server.store.store import Store
 from server.store.values import Run, RunState
-
-MAX_BARREN_ROUNDS = 20
-"""Abandoned rounds in a row after which a run gives up."""
 
 
 class Orchestrator:
@@ -77,6 +74,7 @@ class Orchestrator:
         self._next_round, self._next_leaf, self._barren = run.next_round, run.next_leaf, 0
         self._state: State | None = None
         self._total: NDArray[np.int64] | None = None
+        self._seal: str | None = None
         self._sealed: SealedContribution | None = None
         self._count = 0
         self._metrics: dict[str, float] = {}
@@ -288,17 +286,18 @@ class Orchestrator:
         index, leaf = (self._next_round, self._next_leaf) if begun is None else (begun.index, begun.leaf)
         facts = facts_of(self._spec, index=index, leaf=leaf, attempt=self._barren)
         self._opened_s, self._total, self._sealed, self._count, self._metrics = self._now_s, None, None, 0, {}
+        self._plan = self._seal = None
         if self._mechanism.sampling_rate is not None:  # a round for which nobody was drawn is released as any other
             self._total = np.zeros(self._mechanism.sum_length, dtype=np.int64)
-        self._plan = None
         self._state, _ = machine.begin(facts, at_s=self._now_s, selection_s=self._spec.deadlines.selection_s)
 
     def _add(self, total: NDArray[np.int64]) -> None:
         if len(total) != self._mechanism.sum_length:
             raise ValueError(f"a sum of length {len(total)} where {self._mechanism.sum_length} is expected")
         if self._total is None:
-            self._total = np.zeros(len(total), dtype=np.int64)
-        self._total += total
+            self._total = np.array(total, dtype=np.int64)
+        else:
+            self._total += total
 
     def _charge(self, state: Aggregating) -> bool:
         """Commits the charge; False if the round had to be abandoned. A charge that a crash left behind stands for the same sum only."""
@@ -309,7 +308,9 @@ class Orchestrator:
             self._apply(Failed(AbandonReason.INTERNAL))
             return False
         self._faults(FaultPoint.AFTER_COLLECTION, facts.index)
-        seal = None if self._total is None else sum_seal(self._key.secret, self._total, facts.leaf)
+        seal = self._seal = None if self._total is None else sum_seal(self._key.secret, self._total, facts.leaf)
+        if self._total is not None:
+            self._total.setflags(write=False)  # what is released is what was sealed
         interrupted, self._interrupted = self._interrupted, None
         if interrupted is not None:
             self._apply(Charged())
@@ -332,7 +333,7 @@ class Orchestrator:
     def _release(self, state: Aggregating, total: NDArray[np.int64], signed: Transcripts) -> None:
         index, leaf = state.facts.index, state.facts.leaf
         if self._keys is not None and self._mechanism.redrawable:
-            self._keys.mark_release(self._run.id, leaf, sum_seal(self._key.secret, total, leaf))
+            self._keys.mark_release(self._run.id, leaf, self._seal or sum_seal(self._key.secret, total, leaf))
         noised = total + self._noise.through(leaf)
         self._faults(FaultPoint.AFTER_NOISE, index)
         seed = plan.rotation_seed(plan.decode(self.plan_bytes()))

@@ -4,6 +4,9 @@ from contract.task import TaskSpec
 from server.recorder import floor_of
 from server.rounds.states import RoundFacts
 
+MAX_BARREN_ROUNDS = 20
+"""Abandoned rounds in a row after which a run gives up."""
+
 ANY_NUMBER = 1 << 31
 """Devices that a Poisson cohort may have: it is never cut, since a cut would make one device's presence depend on the others'."""
 

@@ -43,6 +43,7 @@ def apply_update(
       summed: float64, shape (d,), in the units of the parameters.
       denominator: the report goal under DP, so that the sensitivity of the mean does not depend on who came.
     """
-    mean = (summed / denominator).astype(np.float32)
+    mean = np.empty(summed.shape, np.float32)
+    np.divide(summed, denominator, out=mean, casting="same_kind")  # in double, without a second vector of doubles
     following, after = optimizer.update(mean, state, parameters)
     return NextModel(parameters=following, optimizer=after, update_norm=float(np.linalg.norm(mean)))
