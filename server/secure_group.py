@@ -16,6 +16,7 @@ from contract.messages import AbortReason, SecureStep
 from secagg import Abort, Context, Phase, Result, Server, Transcript, wire
 from secagg import AbortReason as SecAggReason
 from secagg.messages import DeviceMessage, MaskedInput, ServerMessage
+from secagg.reasons import Refusal
 from server.secure_windows import PHASES, PhaseClock, PhaseWindows, allowance
 
 STEPS = {
@@ -59,6 +60,7 @@ class SecureGroup:
         self._sent: dict[tuple[SessionId, SecureStep], bytes] = {}
         self._answers: dict[SecureStep, Mapping[int, ServerMessage]] = {}
         self._clock: PhaseClock | None = None
+        self._sufficient = False
         self._opened_s, self._deadline_s, self._taken = now_s, now_s + windows.advertising_s, 0
         self.waited_s: dict[str, float] = {}
         """How long each closed phase took."""
@@ -103,7 +105,11 @@ class SecureGroup:
         """When the open phase ends at the latest, as things stand; infinite while the group waits for its charge."""
         if self.phase is Phase.AWAITING_CHARGE or self.ended:
             return np.inf
-        return self._deadline_s if self._clock is None else self._clock.deadline_s
+        if self._clock is None:
+            return self._deadline_s
+        # What was learnt cuts a phase short only once the answers are enough: a lost round costs the work of all, and its charge.
+        wanted = self._clock.deadline_s
+        return wanted if wanted == self._clock.latest_s or self._enough() else self._clock.latest_s
 
     @property
     def collecting(self) -> bool:
@@ -212,11 +218,18 @@ class SecureGroup:
     def _handle(self, session: SessionId, message: DeviceMessage, now_s: float) -> Fault | None:
         refusal = self._server.handle(self._slots.setdefault(session, len(self._slots)), message)
         if refusal is not None:
-            return Fault(AbortReason.FOREIGN_MESSAGE, ends=True, refusal=refusal.value)
+            # That its certificate counts for nothing here is no secret, and what a misconfigured device has to know.
+            reason = AbortReason.UNAUTHORIZED if refusal is Refusal.UNCERTIFIED else AbortReason.FOREIGN_MESSAGE
+            return Fault(reason, ends=True, refusal=refusal.value)
         self._taken += 1
         if self._clock is not None:
             self._clock.answered(now_s)
         return None
+
+    def _enough(self) -> bool:
+        """Whether the open phase has what it needs; once it does, it stays so."""
+        self._sufficient = self._sufficient or self._server.sufficient
+        return self._sufficient
 
     def _is_over(self, step: SecureStep) -> bool:
         """Whether the phase of this step has been closed."""
@@ -224,7 +237,7 @@ class SecureGroup:
 
     def _opened(self, step: SecureStep, messages: Mapping[int, ServerMessage], now_s: float) -> None:
         self._answers[step] = messages  # written when asked for: a thousand rosters share their lists, their bytes would not
-        self._opened_s, self._taken, phase = now_s, 0, self.phase
+        self._opened_s, self._taken, self._sufficient, phase = now_s, 0, False, self.phase
         parameters, membership = self._context.parameters, self._server.membership
         if phase not in PHASES or membership is None:
             return

@@ -114,6 +114,11 @@ class PhaseClock:
         """When the phase is closed, as things stand."""
         return self._deadline_s
 
+    @property
+    def latest_s(self) -> float:
+        """When the phase is closed whatever has come by then."""
+        return self._latest_s
+
     def answered(self, at_s: float) -> None:
         """One more device has answered, at `at_s`; the deadline is asked for again."""
         insort(self._seconds, max(0.0, at_s - self._opened_s))

@@ -11,6 +11,7 @@ from client_sim.executor import Job
 from client_sim.population import log_normal
 from contract import plan as plans
 from secagg import Parameters, Phase
+from secagg.thresholds import count
 from server.secure_split import group_of_place
 from server.secure_windows import PhaseWindows, allowance, answers_until
 
@@ -67,8 +68,11 @@ class VirtualWindows:
     def _closes(self, phase: Phase, arrivals_s: NDArray[np.float64], *, alive: int, roster: int, groups: int) -> float:
         inputs_due = phase in (Phase.SHARE_KEYS, Phase.MASKED_INPUT)
         size = max(1, roster // groups)
-        threshold = self._parameters.topology(min(size, self._parameters.roster_size)).threshold
-        needed = groups * max(self._parameters.minimum_survivors if inputs_due else 0, threshold + 1)
+        topology = self._parameters.topology(min(size, self._parameters.roster_size))
+        needed = groups * max(self._parameters.minimum_survivors if inputs_due else 0, topology.threshold + 1)
+        if not (topology.complete or inputs_due):
+            # Nobody looks here whether t of each neighbourhood answered, which was made sure for up to floor(q n) missing and no more.
+            needed = groups * (size - count(self._parameters.drop_fraction, size))
         may_leave = allowance(self._parameters, roster, alive, needed)
         clock = self._windows.open(phase, at_s=0.0, alive=alive, may_leave=may_leave, needed=alive - may_leave)
         return answers_until(clock, arrivals_s)

@@ -1,6 +1,9 @@
 """Phase 0, AdvertiseKeys: the server collects certified keys until the roster is full, then fixes it."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from secagg import authority, graph, keys, statements
 from secagg.context import Context, with_roster
@@ -41,6 +44,17 @@ class Membership:
     def threshold(self) -> int:
         """t, shares that uncover a secret."""
         return self.graph.topology.threshold
+
+    def holds_together(self, present: Collection[int]) -> bool:
+        """Whether every stretch of the ring keeps as many of `present` as security asks for."""
+        members = np.zeros(self.size, dtype=np.bool_)
+        members[list(present)] = True
+        return self.graph.holds_together(members)
+
+    def surrounds(self, slots: Iterable[int], present: Collection[int], *, spare: int = 0) -> bool:
+        """Whether each of `slots` has t + `spare` neighbours in `present`, or all its neighbours if it has fewer."""
+        enough = min(self.threshold + spare, self.graph.topology.degree)
+        return all(sum(peer in present for peer in self.neighbours[slot]) >= enough for slot in slots)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,5 +1,7 @@
 """Phase 3, ConsistencyCheck: the server collects signatures over the survivors. What follows needs a committed charge first."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from secagg import authority, statements
@@ -38,6 +40,17 @@ class CheckingConsistency:
         self.signatures[slot] = message.signature
         return None
 
+    @property
+    def sufficient(self) -> bool:
+        """Whether enough have signed for every secret that is needed, and for those who may leave in the one phase that is left."""
+        membership, threshold = self.membership, self.membership.threshold
+        if not membership.graph.topology.complete and len(self._witnesses()) < threshold:
+            return False
+        signed = self.signatures.keys()
+        asked = {slot for slot in signed if sum(peer in signed for peer in membership.neighbours[slot]) >= threshold}
+        spare = math.ceil(membership.context.parameters.drop_fraction * membership.graph.topology.degree / 4)
+        return membership.surrounds(self._needed(), asked, spare=spare)
+
     def close(self) -> dict[int, UnmaskRequest] | Abort:
         """The requests to those who signed and have the threshold of signatures; an abort if they could not uncover the sum."""
         membership, witnesses = self.membership, self._witnesses()
@@ -46,12 +59,17 @@ class CheckingConsistency:
         requests = {
             slot: request for slot in sorted(self.signatures) if (request := self._request(slot, witnesses)) is not None
         }
-        for slot in sorted(self.sharing):
+        for slot in self._needed():
             holders = sum(neighbour in requests for neighbour in membership.neighbours[slot])
-            needed = slot in self.surviving or any(peer in self.surviving for peer in membership.neighbours[slot])
-            if needed and holders < membership.threshold:
+            if holders < membership.threshold:
                 return Abort(AbortReason.TOO_FEW_SHARES, f"{holders} of {membership.threshold} holders signed", (slot,))
         return {membership.devices[slot]: request for slot, request in requests.items()}
+
+    def _needed(self) -> Iterator[int]:
+        """Survivors, and the dropped whose masks are in a survivor's input."""
+        for slot in sorted(self.sharing):
+            if slot in self.surviving or any(peer in self.surviving for peer in self.membership.neighbours[slot]):
+                yield slot
 
     def _witnesses(self) -> tuple[WitnessSignature, ...]:
         """The same for everybody; none on the complete graph."""

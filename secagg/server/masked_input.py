@@ -41,15 +41,18 @@ class CollectingInputs:
         self.added.add(slot)
         return None
 
+    @property
+    def sufficient(self) -> bool:
+        """Whether the secrets of all sharers are with the threshold of neighbours whose inputs came."""
+        return self.membership.holds_together(self.added) and self.membership.surrounds(self.sharers, self.added)
+
     def close(self) -> tuple[bytes, dict[int, SurvivorsAnnouncement]] | Abort:
         """The survivors (A2, a bitmap), announced to each of them."""
         membership = self.membership
         floor = max(membership.context.parameters.minimum_survivors, membership.threshold + 1)
         if len(self.added) < floor:
             return Abort(AbortReason.TOO_FEW_SURVIVORS, f"{len(self.added)} of {floor}")
-        members = np.zeros(membership.size, dtype=np.bool_)
-        members[list(self.added)] = True
-        if not membership.graph.holds_together(members):
+        if not membership.holds_together(self.added):
             return Abort(AbortReason.TOO_FEW_SURVIVORS, "too few in one part of the graph")
         survivors = bitmaps.encode(self.added, membership.size)
         announcement = SurvivorsAnnouncement(context=membership.ctx1, survivors=survivors)

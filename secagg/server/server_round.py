@@ -147,6 +147,18 @@ class Server:
                 return True
 
     @property
+    def sufficient(self) -> bool:
+        """Whether the round can go on from what has come: a phase that is closed before that is lost, whatever follows.
+
+        It knows neighbourhoods; the floors that are mere numbers of devices are `close_phase`'s.
+        """
+        match self._state:
+            case SharingKeys() | CollectingInputs() | CheckingConsistency() | CollectingShares():
+                return self._state.sufficient
+            case AdvertisingKeys() | _Charged() | Result() | Abort():
+                return True
+
+    @property
     def waiting_for(self) -> int:
         """Devices that are there and have not answered in the open phase; 0 where nobody is asked."""
         match self._state:

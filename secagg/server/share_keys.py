@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from secagg import authority, bitmaps, statements
 from secagg.hashing import DIGEST_BYTES
 from secagg.messages import ForwardedShares, SealedShares, ShareKeys
@@ -36,14 +34,17 @@ class SharingKeys:
         self.dealt[slot] = message
         return None
 
+    @property
+    def sufficient(self) -> bool:
+        """Whether every sharer has the threshold of neighbours that share, and no stretch of a ring lacks them."""
+        return self.membership.holds_together(self.dealt) and self.membership.surrounds(self.dealt, self.dealt)
+
     def close(self) -> tuple[bytes, dict[int, ForwardedShares]] | Abort:
         """The sharers (A1, a bitmap), and for each of them what its neighbours sealed for it."""
         floor = max(self.membership.context.parameters.minimum_survivors, self.membership.threshold + 1)
         if len(self.dealt) < floor:
             return Abort(AbortReason.TOO_FEW_SHARERS, f"{len(self.dealt)} of {floor}")
-        members = np.zeros(self.membership.size, dtype=np.bool_)
-        members[list(self.dealt)] = True
-        if not self.membership.graph.holds_together(members):
+        if not self.membership.holds_together(self.dealt):
             return Abort(AbortReason.TOO_FEW_SHARERS, "too few in one part of the graph")
         sharers = bitmaps.encode(self.dealt, self.membership.size)
         addressed: dict[int, list[SealedShares]] = {slot: [] for slot in self.dealt}
