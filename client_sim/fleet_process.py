@@ -29,6 +29,7 @@ from contract import plan as plans
 from contract.clock import wall_time
 from contract.errors import ErrorCode, TuttiError
 from contract.ids import SessionId
+from contract.messages import AbortReason
 from contract.randomness import stream, uniform_by_device
 from secagg import Client, DeviceAuthority
 
@@ -37,6 +38,8 @@ REPORT_S = 0.2
 """Between two words to the parent."""
 AWAY_S = 5.0
 """Before a device that could not reach its server, or that vanished, is back."""
+MOST_FAREWELLS = 15
+"""Words to the parent before a process that cannot go on ends: until then its devices may take leave, so that no round waits for them."""
 CONDITIONS_S = 600.0
 FIRST_CHECK_INS_A_SECOND = 2000
 TRAINED_TOGETHER = 50
@@ -82,6 +85,7 @@ class Device:
         """A client with a one-time certificate of the simulated device authority."""
         setup = self._crew.setup
         if setup.authority_seed is None:
+            self._crew.complaint = _without_authority(setup)
             raise ValueError("this fleet has no device authority, so its devices have no certificates")
         context = secure_context(plan, group)
         entropy = key_entropy(setup.noise_seed, plans.decode(plan).round_index, self.index)
@@ -120,23 +124,30 @@ class Crew:
         self.sightings = Sightings(wanted=setup.observed)
         self.shapes: Counter[str] = Counter()
         self.complaint: TuttiError | None = None
+        self.farewells, self.playing = MOST_FAREWELLS, 0
 
     async def live(self, index: int, transport: Transport) -> None:
-        """One device, session after session, until it is cancelled."""
+        """One device, session after session, until it is cancelled or somebody complains."""
         device = Device(index, self)
         draws = stream(self.setup.order_seed, "fleet pauses", index)
         await asyncio.sleep(draws.random() * max(self.setup.idle_s, self.setup.num_devices / FIRST_CHECK_INS_A_SECOND))
-        while True:
+        while self.complaint is None:
             if await self._ready(index):
-                outcome = await play(
-                    transport,
-                    device,
-                    population=self.setup.population,
-                    client_version=CLIENT_VERSION,
-                    policy=self.setup.policy,
-                )
-                self.shapes[outcome.shape] += 1
+                outcome = await self._session(device, transport)
                 await asyncio.sleep(self.pause_s(outcome, draws.random()))
+
+    async def _session(self, device: Device, transport: Transport) -> Outcome:
+        self.playing += 1
+        try:
+            outcome = await play(
+                transport, device, population=self.setup.population, client_version=CLIENT_VERSION, policy=self.setup.policy
+            )
+        finally:
+            self.playing -= 1
+        self.shapes[outcome.shape] += 1
+        if outcome.aborted is AbortReason.UNAUTHORIZED and self.setup.authority_seed is not None:
+            self.complaint = _another_authority(self.setup.server, self.setup.authority_seed)
+        return outcome
 
     async def _ready(self, index: int) -> bool:
         if self.population is None:
@@ -198,11 +209,32 @@ def _tell(connection: "Connection[Any, Any]", crew: Crew) -> bool:
             crew.shapes.clear()
         if (seen := crew.sightings.told()) is not None:
             connection.send(seen)
-        if crew.complaint is not None:
-            connection.send(Broken(crew.complaint.code, crew.complaint.detail))
+        if crew.complaint is None:
+            return True
+        crew.farewells -= 1
+        if crew.playing and crew.farewells:
+            return True
+        connection.send(Broken(crew.complaint.code, crew.complaint.detail))
     except OSError:
-        return False  # the parent is gone
-    return crew.complaint is None
+        pass  # the parent is gone
+    return False
+
+
+def _without_authority(setup: FleetSetup) -> TuttiError:
+    detail = (
+        f"the task at {setup.server} is a secure one, and these devices have no certificates: give them --authority FILE.key, whose "
+        "FILE.pub the server was started with (`tutti authority create FILE.key` makes both)"
+    )
+    return TuttiError(ErrorCode.ARGUMENT_INVALID, detail)
+
+
+def _another_authority(server: str, seed: bytes) -> TuttiError:
+    detail = (
+        f"the server at {server} refuses the certificates of these devices: it trusts another device authority than theirs, whose public "
+        f"key is {DeviceAuthority(seed).public.hex()}. Start it with --device-authority and that key's FILE.pub, or give the devices the "
+        "--authority that it trusts"
+    )
+    return TuttiError(ErrorCode.ARGUMENT_INVALID, detail)
 
 
 def main() -> None:

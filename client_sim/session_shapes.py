@@ -38,6 +38,7 @@ MEANINGS: Mapping[str, str] = {
     "-v[!": "lost while it trained",
     "-v[]+!": "lost while it uploaded",
     "-v[]+*": "was refused: its update is not what a device may send",
+    "-v*": "did not work for the plan: the device refused it, or the server the device",
     "-#": "was turned away: come back later",
     "-": "may not take part yet, by its own record",
 }

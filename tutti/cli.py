@@ -41,6 +41,7 @@ COMMANDS = {
     "audit": Listed(PRIVACY, "tutti.commands.audit", "Attack what a task trains; put the leakage beside the bound."),
     "serve": Listed(SERVE, "tutti.commands.serve", "Serve devices over gRPC, and people over REST and pages."),
     "devices": Listed(SERVE, "tutti.commands.devices", "Play devices against a server."),
+    "authority": Listed(SERVE, "tutti.commands.authority", "Make the device authority that simulated secure devices need."),
     "token": Listed(SERVE, "tutti.commands.token", "Make, list and revoke the server's bearer tokens."),
     "db": Listed(SERVE, "tutti.commands.db", "Look after the store's database."),
     "init": Listed(BEGIN, "tutti.commands.setup", "Write a task, a model and a loader of one's own to start from."),

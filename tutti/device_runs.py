@@ -16,6 +16,7 @@ from server.rpc.hosting import Host, HostedRun
 from server.store.leases import LEASE_S
 from server.store.store import Store
 from server.store.values import Run, RunState
+from server.transcripts import TranscriptFolder
 from tutti import disclosures, hosting
 
 TRANSPORT = "devices"
@@ -25,16 +26,31 @@ LOOK_S = 2.0
 _LOG = structlog.get_logger("tutti.serve")
 
 
-def register(database: Store, keys: KeyDirectory, spec: TaskSpec) -> Run:
-    """A new run of `spec` that waits for devices.
+def refuse(spec: TaskSpec, *, authority: bytes | None) -> None:
+    """Says before a run of `spec` is registered that no device could play it here.
+
+    Args:
+      authority: public key of the device authority, if there is one.
 
     Raises:
-      TuttiError: TASK_INVALID if the task needs the devices' data here; MECHANISM_UNSUPPORTED; others as any run.
+      TuttiError: TASK_INVALID if the task needs the devices' data here; MECHANISM_UNSUPPORTED as `hosting.refuse`, or for a secure task
+        without a device authority.
     """
     if spec.model.vocabulary == "data":
         detail = "model.vocabulary: data would be counted in the devices' text, which a server does not have"
         raise TuttiError(ErrorCode.TASK_INVALID, detail)
     hosting.refuse(spec)
+    if spec.aggregation.secure and authority is None:
+        raise hosting.without_authority(spec)
+
+
+def register(database: Store, keys: KeyDirectory, spec: TaskSpec, *, authority: bytes | None = None) -> Run:
+    """A new run of `spec` that waits for devices.
+
+    Raises:
+      TuttiError: as `refuse`; others as any run.
+    """
+    refuse(spec, authority=authority)
     prepared = tasks.prepare(spec)
     return registration.register(
         store=database,
@@ -47,10 +63,24 @@ def register(database: Store, keys: KeyDirectory, spec: TaskSpec) -> Run:
 
 
 class DeviceRuns:
-    """Keeps `host` in step with the store: hosts what should run, lets go of what is over, and renews the populations' leases."""
+    """Keeps `host` in step with the store: hosts what should run, lets go of what is over, and renews the populations' leases.
 
-    def __init__(self, database: Store, keys: KeyDirectory, host: Host) -> None:
+    Args:
+      authority: public key of the device authority; without one, secure runs wait.
+      transcripts: where those of secure runs are kept for auditors.
+    """
+
+    def __init__(
+        self,
+        database: Store,
+        keys: KeyDirectory,
+        host: Host,
+        *,
+        authority: bytes | None = None,
+        transcripts: TranscriptFolder | None = None,
+    ) -> None:
         self._database, self._keys, self._host = database, keys, host
+        self._authority, self._transcripts = authority, transcripts
         self._hosted: dict[str, HostedRun] = {}
         self._holder = f"serve-{system_entropy(6).hex()}"
         self._stop = asyncio.Event()
@@ -100,7 +130,15 @@ class DeviceRuns:
 
     async def _take_up(self, run: Run) -> None:
         prepared = await asyncio.to_thread(tasks.prepare, run.spec)
-        table = await asyncio.to_thread(hosting.table_of, self._database, self._keys, run, prepared)
+        table = await asyncio.to_thread(
+            hosting.table_of,
+            self._database,
+            self._keys,
+            run,
+            prepared,
+            authority=self._authority,
+            transcripts=self._transcripts,
+        )
         log = _LOG.bind(run=run.id[:12])
         hosted = hosting.hosted(self._database, table, run.spec.population, lambda facts: log.info("round", **_shown(facts)))
         self._hosted[run.id] = hosted
@@ -139,4 +177,5 @@ class DeviceRuns:
 
 
 def _shown(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: facts[name] for name in ("round", "state", "reason", "reported", "cohort") if name in facts}
+    shown = {name: facts[name] for name in ("round", "state", "reason", "reported", "cohort") if name in facts}
+    return shown | ({"refused": facts["refused"]} if facts.get("refused") else {})

@@ -43,6 +43,15 @@ def refuse(spec: TaskSpec) -> None:
         raise TuttiError(ErrorCode.MECHANISM_UNSUPPORTED, detail)
 
 
+def without_authority(spec: TaskSpec) -> TuttiError:
+    """What is said of a secure task to a server that trusts no device authority."""
+    detail = (
+        f"{spec.name} is a secure task: its devices must be certified by an authority that this server trusts and does not control. "
+        "Start it with --device-authority FILE.pub; `tutti authority create FILE.key` makes one for simulated devices"
+    )
+    return TuttiError(ErrorCode.MECHANISM_UNSUPPORTED, detail)
+
+
 def table_of(
     database: Store,
     keys: KeyDirectory,
@@ -83,8 +92,7 @@ def table_of(
         rounds.recorded()
     if not isinstance(mechanism, CentralMechanism):
         if authority is None:
-            detail = f"{spec.name}: a secure task needs the public key of a device authority"
-            raise TuttiError(ErrorCode.MECHANISM_UNSUPPORTED, detail)
+            raise without_authority(spec)
         return SecureSessionTable(
             rounds=rounds,
             run=RunId(run.id),

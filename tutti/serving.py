@@ -40,6 +40,7 @@ class ServeOptions:
       plaintext: whether an address that others can reach may be served without TLS (a proxy speaks it).
       data_directory: the files that tasks asked for over REST may name.
       runner: whether a runner plays the simulated runs that are asked for over REST.
+      device_authority: public key of who certifies the devices of secure tasks, 32 bytes; None takes no such task.
     """
 
     store: str = ".tutti"
@@ -51,6 +52,7 @@ class ServeOptions:
     plaintext: bool = False
     data_directory: Path | None = None
     runner: bool = True
+    device_authority: bytes | None = None
 
     def __post_init__(self) -> None:
         """Refuses to speak in the clear to the world unless told to."""
@@ -79,13 +81,16 @@ async def serve(options: ServeOptions, specs: Iterable[TaskSpec]) -> None:
     Raises:
       TuttiError: if an address cannot be had, or a task cannot be run.
     """
+    wanted, authority = list(specs), options.device_authority
+    for spec in wanted:
+        device_runs.refuse(spec, authority=authority)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     with stores.opened(options.store) as (database, keys), _listening(options) as listener:
-        for spec in specs:
-            run = device_runs.register(database, keys, spec)
+        for spec in wanted:
+            run = device_runs.register(database, keys, spec, authority=authority)
             _LOG.info("registered", run=run.id[:12], task=spec.name, population=spec.population)
         metrics = Metrics()
         host = Host(_Counting(metrics))
@@ -109,8 +114,11 @@ async def serve(options: ServeOptions, specs: Iterable[TaskSpec]) -> None:
             )
         )
         await rpc.start()
-        keeper = device_runs.DeviceRuns(database, keys, host)
-        _LOG.info("serving", grpc=f"{options.host}:{rpc.port}", rest=f"{options.host}:{listener.getsockname()[1]}")
+        transcripts = stores.transcripts(options.store)
+        keeper = device_runs.DeviceRuns(database, keys, host, authority=authority, transcripts=transcripts)
+        trusted = {} if authority is None else {"device_authority": authority.hex()}
+        rest_port = listener.getsockname()[1]
+        _LOG.info("serving", grpc=f"{options.host}:{rpc.port}", rest=f"{options.host}:{rest_port}", **trusted)
         with _runner(options):
             async with asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(rest.serve(sockets=[listener]))

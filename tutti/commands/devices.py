@@ -7,9 +7,10 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -22,6 +23,8 @@ from contract.clock import SystemClock
 from contract.entropy import system_entropy
 from contract.errors import ErrorCode, TuttiError
 from contract.task import DataSpec
+from secagg import Floors
+from tutti import device_authority
 from tutti.commands.options import JsonOption
 
 LOOK_S = 0.5
@@ -46,6 +49,17 @@ def devices(
     ] = False,
     idle_s: Annotated[float, typer.Option(min=0.01, help="Shortest time between two sessions of a device.")] = 1.0,
     records: Annotated[Path | None, typer.Option(help="The devices' own records; kept in memory unless given.")] = None,
+    authority: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.key", help="What certifies these devices for secure tasks; see `tutti authority create`."),
+    ] = None,
+    minimum_roster: Annotated[int, typer.Option(min=3, help="Smallest secure roster that a device takes part in.")] = 16,
+    minimum_survivors: Annotated[int, typer.Option(min=2, help="Smallest secure sum that a device lets out.")] = 12,
+    most_examples: Annotated[int, typer.Option(min=1, help="Examples that a device keeps: its newest.")] = 10_000,
+    longest_days: Annotated[float, typer.Option(help="Days for which it keeps an example.")] = 30.0,
+    arrival_days: Annotated[
+        float | None, typer.Option(help="Let a device's examples arrive over so many days, again and again; else all are new.")
+    ] = None,
     tls_ca: Annotated[Path | None, typer.Option(help="PEM certificate of the authority to trust; plain text without.")] = None,
     duration_s: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long; else at Ctrl-C.")] = None,
     json_output: JsonOption = False,
@@ -53,14 +67,17 @@ def devices(
     """Play COUNT devices against a server, as many processes as cores, until Ctrl-C.
 
     Each device keeps its own participation record, trains here, and sends nothing but its encoded update. Use --data to let them
-    learn from a file, and --idle-s 0.01 to press the server.
+    learn from a file, and --idle-s 0.01 to press the server. A secure task needs --authority, whose public half its server trusts.
     """
     _require_usable(server, data)
     setup = FleetSetup(
         server=server,
         population=population,
         num_devices=count,
-        data=DataSpec(source=data, devices=count, locale=locale),
+        data=_data(
+            {"source": data, "devices": count, "locale": locale},
+            {"most_examples": most_examples, "longest_days": longest_days, "arrival_days": arrival_days},
+        ),
         order_seed=int.from_bytes(system_entropy(6), "big") if seed is None else seed,
         loss=Loss() if dropout else NO_LOSS,
         records=records,
@@ -68,6 +85,8 @@ def devices(
         diurnal=availability,
         idle_s=idle_s,
         root_certificate=tls_ca,
+        authority_seed=None if authority is None else device_authority.secret_of(authority),
+        floors=Floors(minimum_roster=minimum_roster, minimum_survivors=minimum_survivors),
     )
     stop = threading.Event()
 
@@ -87,6 +106,14 @@ def _require_usable(server: str, data: str) -> None:
         raise TuttiError(ErrorCode.ARGUMENT_INVALID, f"--server {server!r} is no HOST:PORT, such as 127.0.0.1:7310")
     if data != "synthetic" and ":" not in data and not Path(data).is_file():
         raise TuttiError(ErrorCode.DATA_INVALID, f"{data}: there is no such file, and it is no package.module:factory")
+
+
+def _data(source: dict[str, Any], cache: dict[str, Any]) -> DataSpec:
+    try:
+        return TypeAdapter(DataSpec).validate_python({**source, "cache": cache})
+    except ValidationError as error:
+        faults = [f"--{str(fault['loc'][-1]).replace('_', '-')}: {fault['msg']}" for fault in error.errors(include_url=False)]
+        raise TuttiError(ErrorCode.ARGUMENT_INVALID, "; ".join(faults)) from None
 
 
 def _watched(fleet: Fleet, stop: threading.Event, duration_s: float | None, *, server: str) -> tuple[Counter[str], float]:

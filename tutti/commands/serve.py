@@ -9,7 +9,7 @@ import typer
 from contract import task
 from server.observability import configure_logs, configure_spans
 from server.rpc.service import DEFAULT_PORT
-from tutti import serving
+from tutti import device_authority, serving
 from tutti.commands.options import StoreOption
 
 
@@ -32,6 +32,12 @@ def serve(
         bool, typer.Option("--plaintext", help="Serve others without TLS: behind a proxy that speaks it.")
     ] = False,
     data: Annotated[Path | None, typer.Option(help="Directory of the files that tasks asked for over REST may name.")] = None,
+    authority: Annotated[
+        Path | None,
+        typer.Option(
+            "--device-authority", metavar="FILE.pub", help="Who certifies the devices of secure tasks, which need it."
+        ),
+    ] = None,
     runner: Annotated[bool, typer.Option(help="Play the simulated runs that are asked for over REST.")] = True,
 ) -> None:
     """Serve devices over gRPC (7310) and people over REST and pages (7311), until Ctrl-C.
@@ -41,6 +47,8 @@ def serve(
 
         tutti serve deploy/tasks/mlp.yaml
         tutti devices --server 127.0.0.1:7310 --population demo-mlp --count 100
+
+    A task with secure aggregation takes certified devices only: see `tutti authority create`.
     """
     specs = [task.read(path) for path in task_files or ()]
     options = serving.ServeOptions(
@@ -53,6 +61,7 @@ def serve(
         plaintext=plaintext,
         data_directory=data,
         runner=runner,
+        device_authority=None if authority is None else device_authority.public_of(authority),
     )
     configure_logs()
     configure_spans("tutti-server")
