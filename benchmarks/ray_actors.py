@@ -1,11 +1,10 @@
 """Seconds a round with one and with two of Ray's actors, beside as many local workers; each on a core of its own.
 
-    python benchmarks/ray_actors.py [--work nwp] [--cohort 100] [--rounds 4] [--actors 1 2]
+    python benchmarks/ray_actors.py [--work nwp] [--cohort 100] [--rounds 3]
 
 needs the extra `ray`. The work is the compared round's with a cohort of which each of two actors gets fifty devices. Prints one JSON
-object: seconds and the workers' processor seconds a round, the digest of the sum, how much faster two are than one, and one row for
-`results/latest.json`: `ours` is the round with two actors, `theirs` half the time of one. Processor seconds tell what wall seconds do
-not on a machine that others use.
+object: seconds and the workers' processor seconds a round, the digest of all sums, how much faster two are than one, and a row as in
+`results/latest.json`: `ours` is the round with two actors, `theirs` half the time of one.
 """
 
 import argparse
@@ -15,7 +14,8 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ import round_work
 import stages
 from machine import machine
 
-from client_sim.executor import Executor, Job
+from client_sim import ray_cluster
+from client_sim.executor import Job
 from client_sim.local_work import WorkSetup
 from client_sim.ray_executor import RayExecutor
 from client_sim.workers import WorkerPool
@@ -35,6 +36,8 @@ from contract import plan
 from contract.task import TrainingSpec
 from privacy import grid
 from trainer.models import registry
+
+COUNTS = (1, 2)
 
 
 def setup(work: str) -> WorkSetup:
@@ -60,37 +63,61 @@ def jobs(work: str, cohort: int, rounds: int) -> list[Job]:
     return found
 
 
-def measure(executor: Executor, processes: Sequence[int], jobs: Sequence[Job]) -> dict[str, Any]:
-    """The rounds after the first, in which programs are compiled or loaded."""
-    digest, seconds, busy = hashlib.sha256(), list[float](), list[float]()
-    for job in jobs:
-        start, before = time.perf_counter(), sum(map(stages.cpu_seconds, processes))
-        digest.update(executor.run(job).total.tobytes())
-        seconds.append(time.perf_counter() - start)
-        busy.append(sum(map(stages.cpu_seconds, processes)) - before)
-    return {
-        "s_per_round": round(statistics.median(seconds[1:]), 4),
-        "best_s": round(min(seconds[1:]), 4),
-        "worker_cpu_s": round(statistics.median(busy[1:]), 4),
-        "digest": digest.hexdigest()[:16],
-    }
+@dataclass(slots=True)
+class Runner:
+    """An executor, and what its rounds took."""
+
+    executor: RayExecutor | WorkerPool
+    digest: Any = field(default_factory=hashlib.sha256)
+    seconds: list[float] = field(default_factory=list[float])
+    busy: list[list[float]] = field(default_factory=list[list[float]])
+
+    def play(self, job: Job) -> None:
+        """One round more."""
+        processes = self.executor.process_ids
+        start, before = time.perf_counter(), [stages.cpu_seconds(process) for process in processes]
+        self.digest.update(self.executor.run(job).total.tobytes())
+        self.seconds.append(time.perf_counter() - start)
+        self.busy.append([stages.cpu_seconds(process) - then for process, then in zip(processes, before, strict=True)])
+
+    def found(self) -> dict[str, Any]:
+        """The rounds after the first, in which programs are compiled or loaded."""
+        return {
+            "s_per_round": round(statistics.median(self.seconds[1:]), 4),
+            "spread_s": [round(min(self.seconds[1:]), 4), round(max(self.seconds[1:]), 4)],
+            "worker_cpu_s": round(statistics.median(map(sum, self.busy[1:])), 4),
+            "busiest_worker_cpu_s": round(statistics.median(map(max, self.busy[1:])), 4),
+            "digest": self.digest.hexdigest()[:16],
+        }
 
 
-def compare(work: str, cohort: int, rounds: int, actors: Sequence[int]) -> dict[str, Any]:
-    """Ray's actors and local workers, one after another, on the same rounds."""
-    todo, found = jobs(work, cohort, rounds + 1), dict[str, Any]()
-    for name, kind in (("ray", RayExecutor), ("processes", WorkerPool)):
-        for count in actors:
-            executor = (
-                RayExecutor(setup(work), num_actors=count)
-                if kind is RayExecutor
-                else WorkerPool(setup(work), num_workers=count)
-            )
-            try:
-                found[f"{name}, {count}"] = measure(executor, executor.process_ids, todo)
-            finally:
-                executor.close()
-    return found
+def compare(work: str, cohort: int, rounds: int) -> dict[str, Runner]:
+    """Ray's actors and local workers in turns on the same rounds, so that they have the same neighbours."""
+    ray = ray_cluster.load(own=True)
+    ray_cluster.open_here(ray, sum(COUNTS))
+    ours, runners = setup(work), dict[str, Runner]()
+    try:
+        for count in COUNTS:
+            runners[f"ray, {count}"] = Runner(RayExecutor(ours, num_actors=count))
+            runners[f"processes, {count}"] = Runner(WorkerPool(ours, num_workers=count))
+        for job in jobs(work, cohort, rounds + 1):
+            for runner in runners.values():
+                runner.play(job)
+    finally:
+        for runner in runners.values():
+            runner.executor.close()
+        ray.shutdown()
+    return runners
+
+
+def speedup(runners: Mapping[str, Runner], kind: str) -> dict[str, float]:
+    """How much faster two are than one, as medians over the rounds: by the clock, and by the processor seconds of the busiest worker,
+    which neighbours on the machine hardly move.
+    """
+    one, two = (runners[f"{kind}, {count}"] for count in COUNTS)
+    by_clock = [a / b for a, b in zip(one.seconds[1:], two.seconds[1:], strict=True)]
+    by_processor = [max(a) / max(b) for a, b in zip(one.busy[1:], two.busy[1:], strict=True)]
+    return {"by_clock": round(statistics.median(by_clock), 3), "by_processor": round(statistics.median(by_processor), 3)}
 
 
 def main() -> None:
@@ -98,21 +125,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", choices=sorted(round_work.COHORTS), default="nwp")
     parser.add_argument("--cohort", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--actors", type=int, nargs=2, default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    found = compare(arguments.work, arguments.cohort, arguments.rounds, arguments.actors)
-    few, many = (found[f"ray, {count}"]["s_per_round"] for count in arguments.actors)
-    times = arguments.actors[1] / arguments.actors[0]
+    runners = compare(arguments.work, arguments.cohort, arguments.rounds)
+    found = {name: runner.found() for name, runner in runners.items()}
+    one, two = (found[f"ray, {count}"]["s_per_round"] for count in COUNTS)
     report = {
         "machine": machine(),
         "work": f"{arguments.work}, {arguments.cohort} devices",
         "found": found,
-        "one_digest": len({one["digest"] for one in found.values()}) == 1,
-        "speedup": round(few / many, 3),
+        "one_digest": len({runner.digest.hexdigest() for runner in runners.values()}) == 1,
+        "speedup": {kind: speedup(runners, kind) for kind in ("ray", "processes")},
         "load": round(os.getloadavg()[0], 2),
         "row": results_file.row(
-            f"{arguments.work}, Ray's actors", many, "s/round", "half of one actor", few / times, machine=machine()
+            f"{arguments.work}, two Ray actors", two, "s/round", "half of one actor", one / 2, machine=machine()
         ),
     }
     print(json.dumps(report, indent=1))

@@ -5,6 +5,7 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Generator
@@ -16,6 +17,7 @@ from contract.errors import ErrorCode, TuttiError
 
 MOST_TRIES = 3
 """How often a cluster is started on this machine: Ray gives its own processes half a minute, which a busy machine may need twice."""
+KNOCK_S = 10.0
 AGENT_START_MS = 300_000
 """Ray's node ends itself if its agents take longer; its default of some seconds is short where all cores are taken."""
 _ALWAYS = {
@@ -59,10 +61,18 @@ def join(ray: Any, address: str) -> None:
       TuttiError: UNAVAILABLE if it cannot be reached, or does not let us in.
     """
     try:
+        _knock(address)
         with _our_signals():
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise TuttiError(ErrorCode.UNAVAILABLE, f"no Ray cluster at {address}: {error}") from None
+
+
+def _knock(address: str) -> None:
+    """Ray asks for minutes where nobody listens; a connection that is refused says so at once."""
+    host, _, port = address.rpartition(":")
+    if host and "/" not in host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
 
 
 def open_here(ray: Any, num_cpus: int) -> None:

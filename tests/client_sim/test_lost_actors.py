@@ -1,5 +1,7 @@
 """What the executor on Ray does with shares and lost actors, against a Ray that is played in this process."""
 
+import socket
+import sys
 from typing import Any
 
 import numpy as np
@@ -181,3 +183,28 @@ def test_a_machine_with_other_versions_is_refused_because_its_sums_would_differ(
         executor(monkeypatch, played)
     assert caught.value.code is ErrorCode.ARGUMENT_INVALID
     assert played.killed == 2
+
+
+def test_an_address_where_nobody_listens_is_named_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(TuttiError, match=f"no Ray cluster at {address}") as caught:
+        ray_cluster.join(PlayedRay(lost=0), address)
+    assert caught.value.code is ErrorCode.UNAVAILABLE
+
+
+def test_ray_that_was_imported_too_early_to_be_told_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Early(PlayedRay):
+        def is_initialized(self) -> bool:
+            return False
+
+    monkeypatch.setitem(sys.modules, "ray", Early(lost=0))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    with pytest.raises(TuttiError, match="imported before") as caught:
+        ray_cluster.load(own=True)
+    assert caught.value.code is ErrorCode.ARGUMENT_INVALID
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "told")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    for name in ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_ENABLE_UV_RUN_RUNTIME_ENV", "RAY_USAGE_STATS_ENABLED"):
+        monkeypatch.setenv(name, "0")
+    assert ray_cluster.load(own=True) is sys.modules["ray"]
