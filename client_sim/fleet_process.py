@@ -15,6 +15,7 @@ import numpy as np
 
 from client_sim.conditions import conditions_at
 from client_sim.fleet_batches import BatchThread
+from client_sim.fleet_models import ModelShelf
 from client_sim.fleet_session import play
 from client_sim.fleet_setup import Begin, Broken, Ended, FleetSetup
 from client_sim.fleet_sightings import Sightings
@@ -71,9 +72,9 @@ class Device:
     async def train(self, request: Train) -> Trained | TrainingFailed:
         """Trains with the others that are ready."""
         self._crew.sightings.plays(request.assignment.session_id, self.index)
-        parameters = self._crew.training.one_copy(request.assignment.model.sha256, request.parameters)
+        order = TrainOrder(self.index, request.assignment.plan, request.parameters)
         try:
-            return Trained(await self._crew.trainer.submit(TrainOrder(self.index, request.assignment.plan, parameters)))
+            return Trained(await self._crew.trainer.submit(order))
         except TuttiError as error:
             self._crew.complaint = error
             return TrainingFailed()
@@ -115,7 +116,7 @@ class Crew:
 
     def __init__(self, setup: FleetSetup) -> None:
         self.setup = setup
-        self.training, self.records = FleetTraining(setup), FleetRecords(setup)
+        self.training, self.records, self.models = FleetTraining(setup), FleetRecords(setup), ModelShelf()
         self.trainer = BatchThread[TrainOrder, bytes](self.training.train, most=TRAINED_TOGETHER)
         self.writer = BatchThread[tuple[int, Charge | Seal | Refund], None](self.records.write, most=10_000)
         self.population: DevicePopulation | None = (

@@ -7,14 +7,17 @@ from typing import Protocol, assert_never
 
 from client_sim import session
 from client_sim.egress import DevicePolicy, Refusal, may_leave
+from client_sim.fleet_models import ModelShelf
 from client_sim.secure_session import SecureSession
 from client_sim.session_states import (
     Action,
     Charge,
     ConnectionLost,
+    Downloading,
     Ended,
     Event,
     Fetch,
+    ModelHeld,
     Outcome,
     ReadRecord,
     RecordRead,
@@ -79,20 +82,25 @@ async def play(
     client_version: str,
     policy: DevicePolicy,
     sleep: Sleep = asyncio.sleep,
+    models: ModelShelf | None = None,
 ) -> Outcome:
-    """One session from its check-in to its end. A device that vanishes ends with a `!` and no status."""
+    """One session from its check-in to its end. A device that vanishes ends with a `!` and no status.
+
+    Args:
+      models: what the devices of one process have fetched; without it each fetches its own.
+    """
     state, actions = session.begin(population, client_version=client_version, policy=policy)
     try:
         while not isinstance(state, Ended):
             (action,) = actions
-            state, actions = await _perform(state, action, transport, device, sleep)
+            state, actions = await _perform(state, action, transport, device, sleep, models)
     except VanishedError:
         return Outcome(shape=_shape(state) + "!", status=None)
     return state.outcome
 
 
 async def _perform(
-    state: State, action: Action, transport: Transport, device: DeviceSide, sleep: Sleep
+    state: State, action: Action, transport: Transport, device: DeviceSide, sleep: Sleep, models: ModelShelf | None
 ) -> tuple[State, tuple[Action, ...]]:
     match action:
         case Send(request, after_s):
@@ -101,7 +109,9 @@ async def _perform(
                 raise ValueError(f"{type(request).__name__} may not leave the device")
             return session.step(state, await _answer(transport.send(request)))
         case Fetch():
-            return await _fetch(state, action, transport, device, sleep)
+            await _pause(sleep, action.after_s)
+            _lose(device, Phase.DOWNLOAD, state)
+            return await _fetch(state, action, transport, models)
         case SendChunks(chunks):
             _lose(device, Phase.UPLOAD, state)
             return session.step(state, await _answer(transport.send_chunks(chunks)))
@@ -167,11 +177,24 @@ def _vanish(device: DeviceSide, phase: Phase, leaf: int) -> None:
 
 
 async def _fetch(
-    state: State, action: Fetch, transport: Transport, device: DeviceSide, sleep: Sleep
+    state: State, action: Fetch, transport: Transport, models: ModelShelf | None
 ) -> tuple[State, tuple[Action, ...]]:
+    """From the shelf, or over the wire; whoever fetches a model while another does waits for that one."""
+    if models is None or not isinstance(state, Downloading):
+        return await _stream(state, action, transport)
+    digest = state.assignment.model.sha256
+    async with models.turn(digest) as held:
+        if held is not None:
+            return session.step(state, ModelHeld(held))
+        state, actions = await _stream(state, action, transport)
+        for following in actions:
+            if isinstance(following, Secure | Train):
+                models.keep(digest, following.parameters)
+        return state, actions
+
+
+async def _stream(state: State, action: Fetch, transport: Transport) -> tuple[State, tuple[Action, ...]]:
     """Feeds chunks to the session until it has seen enough; a stream that ends before is a lost connection."""
-    await _pause(sleep, action.after_s)
-    _lose(device, Phase.DOWNLOAD, state)
     try:
         async with aclosing(transport.fetch(action.request)) as chunks:
             async for chunk in chunks:

@@ -20,10 +20,8 @@ from client_sim.workers import model_options
 from contract import plan
 from contract.clock import wall_time
 from contract.errors import ErrorCode, TuttiError
-from contract.ids import Digest
 from contract.task import DataSpec, ModelSpec, TrainingSpec
 
-MODELS_KEPT = 2
 _MODEL, _TRAINING = TypeAdapter(ModelSpec), TypeAdapter(TrainingSpec)
 
 
@@ -47,14 +45,6 @@ class FleetTraining:
         self._setup, self._now_s = setup, now_s
         self._loader: Loader | None = None
         self._works: dict[str, LocalWork] = {}
-        self._models: dict[Digest, bytes] = {}
-
-    def one_copy(self, digest: Digest, parameters: bytes) -> bytes:
-        """The bytes that all devices of this process share for the model with this digest."""
-        shared = self._models.setdefault(digest, parameters)
-        while len(self._models) > MODELS_KEPT:
-            del self._models[next(iter(self._models))]
-        return shared
 
     def train(self, orders: Sequence[TrainOrder]) -> Iterator[bytes]:
         """The encoded update of each order, int32 little-endian, in order.

@@ -1,8 +1,8 @@
 """The part of a device's session that belongs to a secure task, from its keys to its shares. Sans-IO, as a generator.
 
 It yields the same actions as `client_sim.session` and is sent the same events; it returns the session's outcome. Read from top to bottom
-it is the protocol: keys, shares, training, the masked input (after the participation is on disk), the consistency check, the
-unmasking.
+it is the protocol: keys, shares, training (while the others deal theirs), the masked input (after the participation is on disk), the
+consistency check, the unmasking.
 """
 
 import hashlib
@@ -100,8 +100,11 @@ class SecureSession:
 
     def _protocol(self) -> Generator[Action, Event, None]:
         roster = yield from self._exchange(SecureStep.ADVERTISE_KEYS, self._said(self._client.advertise_keys()))
-        shares = yield from self._exchange(SecureStep.SHARE_KEYS, self._answer(roster))
+        mine = self._answer(roster)
+        told = yield Send(self._request(SecureStep.SHARE_KEYS, wire.write_device_message(mine)))
+        self._check(told)
         yield from self._train()
+        shares = yield from self._exchange(SecureStep.SHARE_KEYS, mine, told)
         masked = wire.write_device_message(self._answer(shares))
         yield Charge(self._spec.run, self._spec.current_index)
         self._charged = True
@@ -119,9 +122,11 @@ class SecureSession:
         self.shape += "]"
         self._client.set_input(split(encoder, np.frombuffer(event.data, "<i4").astype(np.int32, copy=False)))
 
-    def _exchange(self, step: SecureStep, message: DeviceMessage) -> Generator[Action, Event, ServerMessage]:
+    def _exchange(
+        self, step: SecureStep, message: DeviceMessage, heard: Event | None = None
+    ) -> Generator[Action, Event, ServerMessage]:
         raw = wire.write_device_message(message)
-        event = yield from self._ask(lambda first: self._request(step, raw if first else None))
+        event = yield from self._ask(lambda first: self._request(step, raw if first else None), heard)
         return self._read(event)
 
     def _unmask(self, message: DeviceMessage) -> Generator[Action, Event, None]:
@@ -133,7 +138,6 @@ class SecureSession:
     def _upload(self, data: bytes) -> Generator[Action, Event, ServerMessage]:
         session, sha256 = self._spec.session_id, Digest(hashlib.sha256(data).hexdigest())
         opening = UploadRequest(session, self._assignment.authorization_token, len(data), sha256, secure=True)
-        last = max(0, len(data) - 1) // MAX_CHUNK_BYTES * MAX_CHUNK_BYTES
         for _ in range(MOST_RECONNECTS):
             event = yield from self._ask(lambda _: opening)
             if not isinstance(event, UploadProgress) or not 0 <= event.offset <= len(data):
@@ -143,14 +147,8 @@ class SecureSession:
                 # Before the first chunk, not the last: the coordinates that a lying server has are those it could go on to unmask.
                 yield Seal(self._spec.run, self._spec.current_index)
                 self._sealed = True
-            if offset < last:
-                sent = yield _chunks(session, data, offset, last)
-                if not isinstance(sent, UploadProgress):
-                    self._check(sent)
-                    continue
-                offset = last
             if offset < len(data):
-                sent = yield _chunks(session, data, offset, len(data))
+                sent = yield _chunks(session, data, offset)
                 if not isinstance(sent, UploadProgress):
                     self._check(sent)
                     continue
@@ -158,11 +156,17 @@ class SecureSession:
             return self._read(event)
         raise self._over("!", ResultStatus.UPLOAD_TIMEOUT)
 
-    def _ask(self, request: Callable[[bool], Request]) -> Generator[Action, Event, Event]:
-        """Sends until there is an answer: after a wait it asks for the answer only, after a lost connection it says all again."""
+    def _ask(self, request: Callable[[bool], Request], heard: Event | None = None) -> Generator[Action, Event, Event]:
+        """Sends until there is an answer: after a wait it asks for the answer only, after a lost connection it says all again.
+
+        Args:
+          heard: what came when it was sent before, a while ago.
+        """
         first, pause_s, lost = True, 0.0, 0
+        if isinstance(heard, Wait):
+            first, heard = False, None
         while True:
-            event = yield Send(request(first), pause_s)
+            event, heard = (yield Send(request(first), pause_s)) if heard is None else heard, None
             match event:
                 case Wait(after_s):
                     first, pause_s = False, self._patience.pause_s(after_s)
@@ -207,10 +211,10 @@ class SecureSession:
         return _EndedEarly(Outcome(shape=self.shape + sign, status=status))
 
 
-def _chunks(session: SessionId, data: bytes, start: int, end: int) -> SendChunks:
+def _chunks(session: SessionId, data: bytes, start: int) -> SendChunks:
     return SendChunks(
         tuple(
-            UploadChunk(session, offset, data[offset : min(offset + MAX_CHUNK_BYTES, end)], secure=True)
-            for offset in range(start, end, MAX_CHUNK_BYTES)
+            UploadChunk(session, offset, data[offset : offset + MAX_CHUNK_BYTES], secure=True)
+            for offset in range(start, len(data), MAX_CHUNK_BYTES)
         )
     )

@@ -30,6 +30,7 @@ from client_sim.session_states import (
     Fetch,
     Finishing,
     Interrupted,
+    ModelHeld,
     Opening,
     Outcome,
     ReadingRecord,
@@ -91,7 +92,7 @@ LEGAL: Final[dict[type[State], frozenset[type[Event]]]] = {
     ReadingRecord: frozenset({RecordRead, Interrupted}),
     Declining: frozenset({Rejected, Wait, Aborted}) | _ANYWHERE,
     Requesting: frozenset({TaskAssignment, Wait, Rejected, Aborted}) | _ANYWHERE,
-    Downloading: frozenset({ResourceChunk, Aborted}) | _ANYWHERE,
+    Downloading: frozenset({ResourceChunk, ModelHeld, Aborted}) | _ANYWHERE,
     Securing: frozenset({SecureEnded, Interrupted}),
     Training: frozenset({Trained, TrainingFailed, Interrupted}),
     Charging: frozenset({Written, Interrupted}),
@@ -194,6 +195,8 @@ def _before_upload(state: Downloading | Training | Charging, event: Event) -> St
     match state, event:
         case Downloading(), ResourceChunk(offset, data):
             return _chunk_received(state, offset, data)
+        case Downloading(), ModelHeld(parameters):
+            return _model_received(state, parameters)
         case Downloading(), Aborted():
             return _aborted(state, event)
         case Training(facts, spec, assignment), Trained(data):
@@ -219,6 +222,10 @@ def _chunk_received(state: Downloading, offset: int, data: bytes) -> Step:
     parameters = b"".join(received)
     if hashlib.sha256(parameters).hexdigest() != model.sha256:
         return _give_up(state, "*", ResultStatus.REMOTE_FAILED)
+    return _model_received(state, parameters)
+
+
+def _model_received(state: Downloading, parameters: bytes) -> Step:
     facts = replace(state.facts, shape=state.facts.shape + "v[")
     if isinstance(state.checked.encoder, DistributedEncoder):
         secure = Secure(state.spec, state.assignment, state.checked, parameters, facts.shape)

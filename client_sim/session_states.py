@@ -219,6 +219,13 @@ class RecordRead:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelHeld:
+    """The model that the assignment names is there already, whole and checked against its digest."""
+
+    parameters: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Trained:
     """The encoded update, int32 little-endian."""
 
@@ -252,7 +259,9 @@ class SecureEnded:
     outcome: Outcome
 
 
-Event: TypeAlias = SecureEnded | Reply | RecordRead | Trained | TrainingFailed | Written | Interrupted | ConnectionLost
+Event: TypeAlias = (
+    SecureEnded | Reply | RecordRead | ModelHeld | Trained | TrainingFailed | Written | Interrupted | ConnectionLost
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import pytest
 from client_sim.egress import DevicePolicy
 from client_sim.fleet import Fleet
 from client_sim.fleet_batches import BatchThread
+from client_sim.fleet_models import ModelShelf
 from client_sim.fleet_process import Crew, Device
 from client_sim.fleet_session import play
 from client_sim.fleet_setup import FleetSetup
@@ -289,13 +290,23 @@ def test_training_gives_each_device_its_own_accepted_vector() -> None:
     assert len({vector.tobytes() for vector in vectors}) == 3
 
 
-def test_one_copy_of_a_model_serves_all_devices() -> None:
-    training = FleetTraining(setup_of())
-    first = training.one_copy(Digest("a"), bytes(bytearray(MODEL)))
-    assert training.one_copy(Digest("a"), bytes(bytearray(MODEL))) is first
+async def test_a_model_is_fetched_once_for_all_devices_of_a_process() -> None:
+    shelf, fetched = ModelShelf(), list[str]()
+
+    async def device(name: str, model: bytes | None) -> bytes | None:
+        async with shelf.turn(Digest("a")) as held:
+            await asyncio.sleep(0)
+            if held is None and model is not None:
+                fetched.append(name)
+                shelf.keep(Digest("a"), model)
+            return held
+
+    found = await asyncio.gather(device("lost", None), device("first", MODEL), device("second", MODEL), device("third", MODEL))
+    assert fetched == ["first"]
+    assert found == [None, None, MODEL, MODEL]
     for name in "bc":
-        training.one_copy(Digest(name), b"other")
-    assert training.one_copy(Digest("a"), b"fresh") == b"fresh"
+        shelf.keep(Digest(name), b"other")
+    assert await device("late", None) is None
 
 
 async def test_losses_come_at_their_rates_and_are_the_same_again() -> None:
