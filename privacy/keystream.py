@@ -9,8 +9,9 @@ import hmac
 from typing import TypeVar
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
+
+from contract.counter_mode import CounterMode
 
 KEY_BYTES = 32
 _ZEROS = memoryview(bytes(1 << 18))
@@ -50,7 +51,7 @@ class Keystream:
             raise ValueError(f"offset must not be negative, not {offset}")
         block, skip = divmod(offset, _BLOCK)
         start = counter.to_bytes(8, "big") + block.to_bytes(8, "big")
-        self._cipher = Cipher(algorithms.AES(derive_key(key, purpose)), modes.CTR(start)).encryptor()
+        self._cipher = CounterMode(derive_key(key, purpose), start)
         if skip:
             self._cipher.update(bytes(skip))
 
@@ -63,8 +64,12 @@ class Keystream:
 
     def words(self, num_words: int, dtype: type[_Word]) -> NDArray[_Word]:
         """The next `num_words` unsigned words of type `dtype`, shape (num_words,)."""
-        width = np.dtype(dtype).itemsize
-        return np.frombuffer(self.read(num_words * width), dtype=np.dtype(dtype).newbyteorder("<")).view(dtype)
+        words = np.empty(num_words, np.dtype(dtype).newbyteorder("<"))
+        target = words.view(np.uint8).data
+        for start in range(0, len(target), len(_ZEROS)):
+            part = target[start : start + len(_ZEROS)]
+            self._cipher.update_into(_ZEROS[: len(part)], part)
+        return words.view(dtype)
 
     def integer(self, bits: int) -> int:
         """A uniform integer below 2^bits; `bits` is a multiple of 8."""

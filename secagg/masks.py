@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms
 from numpy.typing import NDArray
 
+from contract.counter_mode import CounterMode
 from secagg.parameters import MaskCipher
 
 SLICE_WORDS = 1 << 15
@@ -51,11 +52,11 @@ def apply(words: NDArray[np.uint64], masks: Iterable[Mask], cipher: MaskCipher, 
                 pass
 
 
-def keystream(key: bytes, cipher: MaskCipher, first_word: int = 0) -> CipherContext:
+def keystream(key: bytes, cipher: MaskCipher, first_word: int = 0) -> CounterMode | CipherContext:
     """The encryptor whose output over zeros is the mask of `key` from `first_word`, a multiple of 8, on."""
     first_byte = 8 * first_word
     if cipher is MaskCipher.AES_256_CTR:
-        return Cipher(algorithms.AES(key), modes.CTR((first_byte // 16).to_bytes(16, "big"))).encryptor()
+        return CounterMode(key, (first_byte // 16).to_bytes(16, "big"))
     nonce = (first_byte // 64).to_bytes(4, "little") + bytes(12)
     return Cipher(algorithms.ChaCha20(key, nonce), mode=None).encryptor()
 
