@@ -16,10 +16,12 @@ from contract.entropy import Entropy, system_entropy
 from contract.errors import ErrorCode, TuttiError
 
 MOST_TRIES = 3
-"""How often a cluster is started on this machine: Ray gives its own processes half a minute, which a busy machine may need twice."""
+"""How often a cluster is started on this machine. Ray 2.60 gives its agents a quarter of a minute and its node half of one, with no
+setting for either, which a busy machine may need more than once.
+"""
 KNOCK_S = 10.0
 AGENT_START_MS = 300_000
-"""Ray's node ends itself if its agents take longer; its default of some seconds is short where all cores are taken."""
+"""How long a node that is up waits for its agents to report, before it ends itself."""
 _ALWAYS = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would pack the working directory and start actors by `uv run`
     "RAY_USAGE_STATS_ENABLED": "0",
