@@ -62,6 +62,17 @@ def test_twenty_rounds_end_with_the_same_accuracy_and_the_same_entries(shared: E
     assert "tensorflow-federated 0.87.0" in entries(tmp_path / "theirs", theirs["run"])[0]["facts"]["engine"]
 
 
+def test_devices_train_on_what_their_caches_hold_and_empty_ones_add_nothing(shared: EngineProcess, tmp_path: Path) -> None:
+    cache = {"most_examples": 8, "longest_days": 0.02, "arrival_days": 0.1}
+    task = {**TASK, "data": {**TASK["data"], "cache": cache}}
+    runs_of = {
+        name: tutti.run(task, store=str(tmp_path / name), engine=name, seed=1, workers=0 if name == "tutti" else None)
+        for name in ("tutti", "tff")
+    }
+    losses = [run["metrics"]["held_out_loss"] for run in runs_of.values()]
+    assert abs(losses[0] - losses[1]) <= 1e-4
+
+
 @pytest.mark.parametrize(
     ("privacy", "aggregation"),
     [
