@@ -67,6 +67,7 @@ class AdaptiveWindows:
       first_s: windows before anything was observed, one a phase.
       longest_s: no window is longer.
       rest_s: time of a round outside these phases (check-in, training): a failed round wastes it, too.
+      loss: what a failed round costs besides its time, in rounds: the work of all its devices, for nothing.
       remembered: rounds that are looked at.
       relative: observations in units of their own pace, by phase, oldest first.
       paces_s: paces by phase, oldest first, of many more rounds: how slow rounds can be decides what an hour is worth.
@@ -84,6 +85,7 @@ class AdaptiveWindows:
     first_s: tuple[float, ...]
     longest_s: float
     rest_s: float = 0.0
+    loss: float = 0.0
     remembered: int = 60
     relative: tuple[tuple[PhaseObservation, ...], ...] = ()
     paces_s: tuple[tuple[float, ...], ...] = ()
@@ -91,6 +93,8 @@ class AdaptiveWindows:
     def __post_init__(self) -> None:
         if not self.first_s or not all(0 < first <= self.longest_s for first in self.first_s):
             raise ValueError(f"first_s must lie in (0, {self.longest_s}], not {self.first_s}")
+        if not self.loss >= 0:
+            raise ValueError(f"loss must be at least 0, not {self.loss}")
         if self.remembered < 1:
             raise ValueError(f"remembered must be at least 1, not {self.remembered}")
 
@@ -224,6 +228,7 @@ class OpenWindow:
         candidates = candidates[(candidates >= now) & (candidates <= max(now, windows.longest_s / pace))]
         left = max(float(laws[0].later(np.array([now]))[0]), 1e-12)
         lost = _binomial(missing, np.minimum(1.0, laws[0].later(candidates) / left), self._may_leave)
+        # Worths are above that of a failed round, so that what is lost here adds nothing.
         gain = lost @ self._worth[::-1] - self._rate * pace * candidates
         return min(windows.longest_s, pace * float(candidates[int(np.argmax(gain))]))
 
@@ -232,11 +237,11 @@ class OpenWindow:
         windows = self._windows
         whole = _tables(windows.laws(0), windows.usual_paces_s(0), self._alive, self._may_leave)
         kinds = np.percentile(windows.paces_s[self._phase], _ROUND_KINDS) / windows.usual_paces_s(self._phase)[0]
-        self._rate = _best_rate(whole, windows.rest_s, [float(kind) for kind in kinds])
+        self._rate = _best_rate(whole, windows.rest_s, [float(kind) for kind in kinds], windows.loss)
         usual = windows.usual_paces_s(self._phase)
         slower = pace / max(usual[0], _SHORTEST_S)  # the rest of the round is as slow as this phase
         later = _tables(self._laws[1:], [slower * one for one in usual[1:]], self._alive, self._may_leave)
-        self._worth = _worth(later, self._rate, self._may_leave)
+        self._worth = _worth(later, self._rate, self._may_leave, windows.loss)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +260,8 @@ def _tables(laws: list[Latencies], paces_s: list[float], alive: int, may_leave: 
     return found
 
 
-def _best_rate(tables: list[_Table], rest_s: float, kinds: list[float]) -> float:
-    """Completed rounds a second under the best policy: where rounds are worth nothing more on average (Dinkelbach, by bisection).
+def _best_rate(tables: list[_Table], rest_s: float, kinds: list[float], loss: float) -> float:
+    """Completed rounds less losses a second under the best policy: where rounds are worth nothing on average (Dinkelbach, by bisection).
 
     Args:
       kinds: how much slower than usual rounds are, at equally likely steps.
@@ -265,14 +270,15 @@ def _best_rate(tables: list[_Table], rest_s: float, kinds: list[float]) -> float
     low, high = 0.0, 1.0 / max(rest_s, _SHORTEST_S)
     for _ in range(_BISECTIONS):
         rate = (low + high) / 2
-        worth = sum(float(_worth(tables, rate * kind, may_leave)[may_leave]) for kind in kinds) / len(kinds) - rate * rest_s
+        each = [float(_worth(tables, rate * kind, may_leave, loss)[may_leave]) - loss for kind in kinds]
+        worth = sum(each) / len(kinds) - rate * rest_s
         low, high = (rate, high) if worth > 0 else (low, rate)
     return low
 
 
-def _worth(tables: list[_Table], rate: float, may_leave: int) -> NDArray[np.float64]:
-    """max E[success - rate time] over the phases, by how many may still leave, shape (may_leave + 1,)."""
-    worth = np.ones(may_leave + 1)
+def _worth(tables: list[_Table], rate: float, may_leave: int, loss: float) -> NDArray[np.float64]:
+    """max E[success - rate time] over the phases above what a failed round is worth, by how many may still leave, (may_leave + 1,)."""
+    worth = np.full(may_leave + 1, 1.0 + loss)
     for table in reversed(tables):
         ahead = np.array([table.lost[:, : left + 1] @ worth[left::-1] for left in range(may_leave + 1)])  # (left, windows)
         worth = np.maximum(0.0, (ahead - rate * table.windows_s[None, :]).max(axis=1))

@@ -22,6 +22,8 @@ SHORTEST_ADAPTED_S = 1.0
 """Shorter windows would measure how often devices ask, not how fast they are."""
 LEAST_ROUNDS, REMEMBERED_ROUNDS = 3, 30
 """One round says how devices differ, only several how rounds do."""
+LOSS_ROUNDS = 3.0
+"""What a lost round costs besides its time, in rounds: the work, the data and the participations of all its devices."""
 PHASES = (Phase.SHARE_KEYS, Phase.MASKED_INPUT, Phase.CONSISTENCY_CHECK, Phase.UNMASKING)
 """The phases that end by a deadline of their own; advertising ends when the roster is full."""
 
@@ -37,7 +39,7 @@ class PhaseWindows:
         self._most = max(SHORTEST_WINDOW_S, reporting_s)
         key_phase = min(self._most, max(SHORTEST_WINDOW_S, reporting_s / 6))
         first = tuple(self._most if phase is Phase.MASKED_INPUT else key_phase for phase in PHASES)
-        self._learnt = AdaptiveWindows(first_s=first, longest_s=self._most, remembered=REMEMBERED_ROUNDS)
+        self._learnt = AdaptiveWindows(first_s=first, longest_s=self._most, loss=LOSS_ROUNDS, remembered=REMEMBERED_ROUNDS)
 
     @property
     def advertising_s(self) -> float:

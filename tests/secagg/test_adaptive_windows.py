@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,13 @@ def test_last_phase_closes_at_once_when_nothing_is_at_stake_any_more():
     )
 
 
+def test_what_a_lost_round_costs_buys_longer_windows():
+    arrived = np.linspace(0.5, 1.6, 44)
+    deadlines = [replace(learnt(), loss=loss).open(0, alive=50, may_leave=7).deadline_s(arrived) for loss in (0.0, 3.0, 30.0)]
+    assert deadlines == sorted(deadlines)
+    assert deadlines[0] < deadlines[-1]
+
+
 def test_nothing_is_closed_before_half_have_answered():
     windows = learnt()
     assert windows.open(0, alive=50, may_leave=5).deadline_s(np.linspace(0.5, 2.0, 20)) == 120.0
@@ -102,7 +110,7 @@ def test_history_is_bounded():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"first_s": ()}, {"first_s": (0.0,)}, {"first_s": (99.0,), "longest_s": 9.0}, {"remembered": 0}]
+    "changes", [{"first_s": ()}, {"first_s": (0.0,)}, {"first_s": (99.0,), "longest_s": 9.0}, {"remembered": 0}, {"loss": -1.0}]
 )
 def test_windows_out_of_range_are_an_error(changes):
     with pytest.raises(ValueError, match="must"):

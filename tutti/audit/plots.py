@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from privacy.audit.exposure import null_mean_bits, null_quantile_bits
 from tutti.audit.records import judged_of
 from tutti.plots import COOL, INK, PALE, WARM, save
+
+MOST_ACROSS = 3
+"""Panels side by side: more would be too small to read."""
 
 
 def draw(result: Mapping[str, Any], directory: Path) -> dict[str, Path]:
@@ -29,9 +33,13 @@ def draw(result: Mapping[str, Any], directory: Path) -> dict[str, Path]:
 def _exposures(result: Mapping[str, Any], path: Path) -> None:
     """A panel for each arm: every canary's exposure by cell, held-out ones beside."""
     arms = result["arms"]
-    figure = Figure(figsize=(4.6 * len(arms), 3.8), layout="constrained")
-    panels: Sequence[Axes] = np.atleast_1d(figure.subplots(1, len(arms), sharey=True)).tolist()
-    for axes, row in zip(panels, arms, strict=True):
+    across = min(len(arms), MOST_ACROSS)
+    down = -(-len(arms) // across)
+    figure = Figure(figsize=(4.6 * across, 3.8 * down), layout="constrained")
+    panels: Sequence[Axes] = np.atleast_1d(figure.subplots(down, across, sharey=True)).ravel().tolist()
+    for spare in panels[len(arms) :]:
+        spare.set_axis_off()
+    for axes, row in zip(panels, arms, strict=False):
         labels = [f"{cell['devices']}x{cell['copies']}" for cell in row["grid"]["cells"]]
         for canary in row["grid"]["canaries"]:
             at = labels.index(f"{canary['devices']}x{canary['copies']}")
@@ -45,7 +53,8 @@ def _exposures(result: Mapping[str, Any], path: Path) -> None:
         axes.set_title(row["name"], loc="left", fontsize=10, color=INK)
         axes.set_xlabel("devices x copies")
         _plain(axes)
-    panels[0].set_ylabel("exposure, bits")
+    for leftmost in panels[::across]:
+        leftmost.set_ylabel("exposure, bits")
     figure.suptitle(
         "inserted (red; triangle: rank 1, at least this) and held out (grey); lines: null mean and 99%, most", fontsize=9
     )
@@ -64,7 +73,8 @@ def _rank_ratios(result: Mapping[str, Any], path: Path) -> None:
     axes.axhline(2, color=WARM, linestyle="--", linewidth=1)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_minor_formatter("{x:g}" if high < 30 * low else NullFormatter())  # over decades, their labels would overlap
     axes.set_xticks(range(len(rows)), [row["name"] for row in rows])
     axes.set_ylabel("median rank over the control's")
     axes.set_title("95% paired bootstrap over canaries; dashed: twice the control's", loc="left", fontsize=9, color=INK)
