@@ -3,7 +3,7 @@
     python benchmarks/growth.py
 
 writes results/growth.json, growth.md and growth.svg. One line is varied at a time, around the mlp's and the next-word model's compared
-rounds. A last column says how far a line is from proportional: the seconds of the largest over the smallest, divided by their sizes.
+rounds. A last column says how far a line is from proportional: the seconds of the largest size over what the smallest promises.
 """
 
 import json
@@ -28,6 +28,7 @@ LINES: dict[str, Sequence[int]] = {
     "processes, next word": (1, 2),
     "devices taken in a round, orchestration": (100, 1_000, 6_500),
 }
+DIVIDED = "processes"
 WIDTHS = {89_424: (2_000, 32, 112), 345_768: (5_000, 48, 312), 1_412_250: (10_000, 96, 670)}
 
 
@@ -124,19 +125,25 @@ def measure() -> dict[str, Any]:
     return {"machine": machine(), "load": round(os.getloadavg()[0], 2), "seconds": lines}
 
 
+def relative(name: str, points: dict[str, float]) -> float:
+    """How the seconds of the largest size compare with what the smallest promises: 1 is proportional, below 1 grows more slowly; for
+    processes, among which a round is divided, 1 is a perfect division.
+    """
+    sizes, seconds = [int(size) for size in points], list(points.values())
+    grown, larger = seconds[-1] / seconds[0], sizes[-1] / sizes[0]
+    return grown * larger if DIVIDED in name else grown / larger
+
+
 def table(found: dict[str, Any]) -> str:
     """Markdown."""
     rows = [
-        f"# Growth\n\n{found['machine']}; load {found['load']}.\n",
-        "| line | seconds at each size | relative to proportional |",
+        f"# Growth\n\n{found['machine']}; load {found['load']}. Processor seconds a round on one core; wall seconds for processes.\n",
+        "| line | seconds at each size | largest over what the smallest promises |",
         "|---|---|---|",
     ]
     for name, points in found["seconds"].items():
-        sizes = [int(size) for size in points]
-        seconds = list(points.values())
-        relative = seconds[-1] / seconds[0] / (sizes[-1] / sizes[0])
-        shown = ", ".join(f"{size:,}: {second:.4g}" for size, second in zip(sizes, seconds, strict=True))
-        rows.append(f"| {name} | {shown} | {relative:.2f} |")
+        shown = ", ".join(f"{int(size):,}: {second:.4g}" for size, second in points.items())
+        rows.append(f"| {name} | {shown} | {relative(name, points):.2f} |")
     return "\n".join(rows) + "\n"
 
 
@@ -150,15 +157,38 @@ def write(found: dict[str, Any]) -> None:
 
     (results_file.RESULTS / "growth.json").write_text(json.dumps(found, indent=1) + "\n")
     (results_file.RESULTS / "growth.md").write_text(table(found))
-    figure, axes = plt.subplots(1, len(LINES), figsize=(3.4 * len(LINES), 3))
-    for axis, (name, points) in zip(axes, found["seconds"].items(), strict=True):
-        axis.loglog([int(size) for size in points], list(points.values()), marker="o")
-        axis.set(title=name)
-        axis.title.set_fontsize(8)
-        axis.grid(visible=True, which="major", alpha=0.3)
-    axes[0].set_ylabel("seconds a round")
+    figure, axes = plt.subplots(2, 3, figsize=(10, 6))
+    for axis, (name, points) in zip(axes.flat, found["seconds"].items(), strict=False):
+        panel(axis, name, points)
+    for axis in axes.flat[len(found["seconds"]) :]:
+        axis.axis("off")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("seconds a round", size=8)
+    note = "dashed: in proportion to the size\n(processes: divided among them)\n\n"
+    axes.flat[-1].text(0, 0.5, f"{note}{found['machine']}\nload {found['load']}", size=8, va="center")
     figure.tight_layout()
     figure.savefig(results_file.RESULTS / "growth.svg", metadata={"Date": None})
+    plt.close(figure)
+
+
+def panel(axis: Any, name: str, points: dict[str, float]) -> None:
+    """One line, beside what its first point promises."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    sizes, seconds = [int(size) for size in points], list(points.values())
+    promised = [seconds[0] * (sizes[0] / size if DIVIDED in name else size / sizes[0]) for size in sizes]
+    axis.loglog(sizes, promised, color="#8c8c8c", linestyle="--", linewidth=0.8)
+    axis.loglog(sizes, seconds, marker="o", markersize=4, color="#4c72b0")
+    axis.set_title(name, size=9)
+    axis.set_ylim(min(*seconds, *promised) / 1.7, max(*seconds, *promised) * 1.7)
+    axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axis.yaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    for along in (axis.xaxis, axis.yaxis):
+        along.set_minor_locator(NullLocator())
+    axis.tick_params(labelsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(visible=True, alpha=0.25)
 
 
 def main() -> None:
