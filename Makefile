@@ -75,6 +75,7 @@ test-fast: sync ## without the statistical and end-to-end tests
 .PHONY: test-ray
 test-ray: sync $(UV) ## the executor on Ray's actors; installs the extra
 	$(UV) sync --quiet --frozen --inexact --extra ray
+	@$(PYTHON) -m compileall -q .venv/lib/python*/site-packages/ray # Ray gives its processes 15 seconds to start: too few to compile in
 	$(RUN)pytest -q tests/client_sim/test_ray_executor.py $(PYTEST)
 
 .PHONY: test-tff

@@ -94,6 +94,7 @@ def upload() -> Rows:
 
 def grows() -> Rows:
     """Growth with cohort, parameters, examples and processes: a file and a plot of their own."""
+    print("running growth.py", file=sys.stderr, flush=True)
     growth.write(growth.measure())
     return []
 
