@@ -86,6 +86,8 @@ class GridEncoder:
     def may_be_summed(self, vector: npt.NDArray[np.int32], norm_squared: int) -> bool:
         if vector.shape != (self.encoded_dimension,):
             return False
+        if self.norms is None:
+            return norm_squared <= self.grid.norm_bound_squared
         bits = vector[self.dimension :]
         return bits_are_sound(bits) and norm_squared - int(np.abs(bits).sum()) <= self.grid.norm_bound_squared
 

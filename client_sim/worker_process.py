@@ -3,6 +3,7 @@
 Its core was chosen before it started, so nothing here can be imported too early.
 """
 
+import gc
 import pickle
 import signal
 import sys
@@ -29,6 +30,7 @@ def serve(connection: Connection) -> None:
     except (ValueError, TuttiError) as error:
         connection.send(_failed(error))
         return
+    gc.freeze()  # what imports left is never garbage: without this every full collection looks at all of it
     connection.send(Ready())
     parameters = total = secure = None
     while True:

@@ -267,7 +267,7 @@ class Orchestrator:
                 round_index=facts.index,
                 leaf=facts.leaf,
                 model_digest=self._model.digest,
-                ledger_checkpoint=self._store.tree_head().root().hex(),
+                ledger_checkpoint=self._store.tree_head().root().hex() if self._spec.aggregation.secure else "",
             )
         return self._plan
 

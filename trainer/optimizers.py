@@ -34,6 +34,9 @@ class ServerOptimizer:
     momentum: float
     epsilon: float
     _rule: optax.GradientTransformation = field(repr=False)
+    _forms: dict[int, tuple[dict[str, tuple[int, ...]], Any]] = field(
+        default_factory=dict[int, tuple[dict[str, tuple[int, ...]], Any]], init=False, repr=False
+    )
 
     def init(self, num_parameters: int) -> State:
         """The state before the first round, for d = `num_parameters`."""
@@ -67,9 +70,11 @@ class ServerOptimizer:
         return jax.jit(apply)
 
     def _restored(self, state: Mapping[str, NDArray[Any]], num_parameters: int) -> Any:
-        wanted = jax.eval_shape(self._rule.init, jax.ShapeDtypeStruct((num_parameters,), jnp.float32))
-        paths, structure = jax.tree_util.tree_flatten_with_path(wanted)
-        shapes = {_name(path): leaf.shape for path, leaf in paths}
+        if num_parameters not in self._forms:  # traced once: a small model's step takes less time than that
+            wanted = jax.eval_shape(self._rule.init, jax.ShapeDtypeStruct((num_parameters,), jnp.float32))
+            paths, structure = jax.tree_util.tree_flatten_with_path(wanted)
+            self._forms[num_parameters] = {_name(path): leaf.shape for path, leaf in paths}, structure
+        shapes, structure = self._forms[num_parameters]
         given = {name: array.shape for name, array in state.items()}
         if shapes != given:
             raise ValueError(f"the state of {self.kind} must hold {shapes}, not {given}")

@@ -146,7 +146,11 @@ def main() -> None:
     for work in arguments.work:
         rows, details[work] = compare(work, arguments.peers, arguments.repeats, arguments.scripts)
         results_file.put(rows)
-    (results_file.RESULTS / "peers.json").write_text(json.dumps(details, indent=1) + "\n")
+    kept = results_file.RESULTS / "peers.json"
+    before: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    kept.write_text(
+        json.dumps(before | {work: before.get(work, {}) | found for work, found in details.items()}, indent=1) + "\n"
+    )
     print(results_file.table(row for row in results_file.read() if row["work"].partition(",")[0] in arguments.work))
 
 
