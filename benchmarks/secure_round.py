@@ -2,7 +2,8 @@
 
 The work is that of the peers' comparison: `next_word` (1,412,250 parameters), 32 devices with 16 to 32 sentences of 20 tokens, batches of
 16, one epoch of SGD, complete graph, one server process and one fleet process a core on loopback. A fleet process fetches the round's model
-once for all its devices. A round is timed from the end of the one before it: check-in and commit are in it. The stages beside it are processor seconds of the same work, measured alone on one pinned core.
+once for all its devices. A round is timed from the end of the one before it: check-in and commit are in it. The stages beside it are
+processor seconds of the same work, measured alone on one pinned core.
 
     python benchmarks/secure_round.py [--rounds N] [--mechanism none|ddg] [--write]
 
