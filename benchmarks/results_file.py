@@ -16,7 +16,7 @@ def row(work: str, ours: float, unit: str, against: str, theirs: float, *, machi
     >>> row("nwp", 1.0, "s/round", "pfl", 2.0, machine="here")["ratio"]
     0.5
     """
-    values = (work, round(ours, 5), unit, against, round(theirs, 5), round(ours / theirs, 3), machine)
+    values = (work, round(ours, 5), unit, against, round(theirs, 5), float(f"{ours / theirs:.3g}"), machine)
     return dict(zip(COLUMNS, values, strict=True))
 
 
@@ -40,7 +40,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> str:
     """The rows as one table of text."""
     lines = [f"{'work':44} {'ours':>10} {'unit':>10} {'against':>24} {'theirs':>10} {'ratio':>7}"]
     lines += [
-        f"{row['work']:44} {row['ours']:10.4g} {row['unit']:>10} {row['against']:>24} {row['theirs']:10.4g} {row['ratio']:7.3f}"
+        f"{row['work']:44} {row['ours']:10.4g} {row['unit']:>10} {row['against']:>24} {row['theirs']:10.4g} {row['ratio']:7.3g}"
         for row in rows
     ]
     return "\n".join(lines)

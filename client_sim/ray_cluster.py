@@ -10,7 +10,8 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from contract.entropy import Entropy, system_entropy
 from contract.errors import ErrorCode, TuttiError
@@ -94,22 +95,35 @@ def open_here(ray: Any, num_cpus: int) -> None:
 
 
 def _try_to_open(ray: Any, num_cpus: int) -> str | None:
-    try:
-        with _our_signals():
-            # Without an address `init` would join whatever RAY_ADDRESS names; "local" always starts anew.
-            ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                _system_config={"agent_register_timeout_ms": AGENT_START_MS},
-            )
-    except Exception as error:  # Ray raises a bare one when its processes take longer than it waits
-        if type(error) is not Exception and not isinstance(error, (OSError, RuntimeError, ValueError, ray.exceptions.RayError)):
-            raise
-        return str(error).partition("\n")[0]
-    return None
+    """What was wrong, in a line.
+
+    In this thread: the system ends Ray's processes with the thread that started them.
+    """
+    with _RayFault() as found, _our_signals():
+        # Without an address `init` would join whatever RAY_ADDRESS names; "local" always starts anew.
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _system_config={"agent_register_timeout_ms": AGENT_START_MS},
+        )
+    return found.line
+
+
+class _RayFault:
+    """Keeps what Ray raises when it does not start; that its processes took too long it says with a bare `Exception`, no other."""
+
+    line: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> bool:
+        if kind is Exception or isinstance(fault, (OSError, RuntimeError, ValueError)):
+            self.line = str(fault).partition("\n")[0]
+        return self.line is not None
 
 
 @contextmanager
