@@ -76,10 +76,9 @@ class Orchestrator:
         self._total: NDArray[np.int64] | None = None
         self._seal: str | None = None
         self._sealed: SealedContribution | None = None
-        self._count = 0
+        self._count, self._opened_s, self._now_s = 0, 0.0, 0.0
         self._metrics: dict[str, float] = {}
         self._plan: bytes | None = None
-        self._opened_s = self._now_s = 0.0
 
     # -- the port of a simulated fleet -----------------------------------------------------------------------------------------
 
