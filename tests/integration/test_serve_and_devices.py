@@ -22,9 +22,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from contract.errors import TuttiError
+from contract.errors import ErrorCode, TuttiError
 from server.store.store import Store
 from server.store.values import RunState
+from tutti import device_authority
 from tutti.serving import ServeOptions
 
 TASK: dict[str, Any] = {
@@ -62,12 +63,17 @@ def identity(folder: Path) -> tuple[Path, Path]:
     return folder / "cert.pem", folder / "key.pem"
 
 
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+
+
 @contextmanager
-def process(printed: Path, *words: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A command that prints into a file, asked to stop at the end, and made to if it does not."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+def process(printed: Path, *words: object, errors: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    """A command that prints into a file, its `errors` too if wanted, asked to stop at the end, and made to if it does not."""
     with printed.open("wb") as file:
-        started = subprocess.Popen([*TUTTI, *map(str, words)], env=environment, stdout=file)
+        started = subprocess.Popen(
+            [*TUTTI, *map(str, words)], env=environment(), stdout=file, stderr=subprocess.STDOUT if errors else None
+        )
     try:
         yield started
     finally:
@@ -125,6 +131,65 @@ def test_a_server_that_restarts_goes_on_with_its_devices(tmp_path: Path) -> None
     assert [run.state for run in opened.runs()] == [RunState.COMPLETED]
     opened.close()
     assert not list((store / "keys").glob("*.key"))
+
+
+SECURE: dict[str, Any] = {
+    **TASK,
+    "name": "served-secure",
+    "cohort": {"report_goal": 16, "over_selection": 1.25, "minimum_reports": 16},
+    "privacy": {"mechanism": "ddg", "clip_norm": 0.5, "noise_multiplier": 1.0, "delta": 1e-5},
+    "aggregation": {"secure": True, "minimum_survivors": 14},
+    "deadlines": {"reporting_s": 24},  # a roster that stays empty is waited for half as long
+    "rounds": 2,
+}
+
+
+def wait_until_said(text: str, printed: Path, server: subprocess.Popen[bytes]) -> None:
+    patience = time.perf_counter() + PATIENCE_S
+    while text not in printed.read_text():
+        assert server.poll() is None, printed.read_text()
+        assert time.perf_counter() < patience, printed.read_text()
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_server_takes_only_devices_of_the_authority_that_it_trusts(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    store, port, rest_port = tmp_path / "store", free_port(), free_port()
+    (tmp_path / "secure.yaml").write_text(yaml.safe_dump(SECURE))
+    for name in ("trusted", "another"):
+        device_authority.create(tmp_path / f"{name}.key")
+    serve = (
+        "serve", tmp_path / "secure.yaml", "--store", store, "--port", port, "--rest-port", rest_port, "--no-runner",
+        "--device-authority", tmp_path / "trusted.pub",
+    )  # fmt: skip
+    devices = (
+        "devices", "--server", f"127.0.0.1:{port}", "--population", "phones", "--workers", 1, "--idle-s", 0.1, "--no-dropout",
+    )  # fmt: skip
+    Store.open(str(store)).close()
+    another, none = tmp_path / "another.log", tmp_path / "none.log"
+    few = (*devices, "--count", 10)  # half a cohort each, so that both have come before one is refused
+    with process(tmp_path / "serve.log", *serve, errors=True) as server:
+        wait_until_said("hosted", tmp_path / "serve.log", server)
+        with (
+            process(another, *few, "--authority", tmp_path / "another.key", errors=True) as one,
+            process(none, *few, errors=True) as other,
+        ):
+            for fleet in (one, other):
+                assert fleet.wait(PATIENCE_S) == ErrorCode.ARGUMENT_INVALID.value.exit_code
+        assert "another device authority" in another.read_text()
+        assert "give them --authority" in none.read_text()
+        with process(tmp_path / "devices.log", *devices, "--count", 40, "--authority", tmp_path / "trusted.key") as fleet:
+            wait_for(SECURE["rounds"], store, fleet, server)
+    assert server.returncode == 0
+    opened = Store.open(str(store))
+    (run,) = opened.runs()
+    assert run.state is RunState.COMPLETED
+    kinds = [json.loads(entry.body)["kind"] for entry in opened.entries(run=run.id)]
+    opened.close()
+    assert kinds.count("round-charged") == kinds.count("secagg-transcript") == SECURE["rounds"]
+    assert len(list((store / "transcripts").rglob("*.json*"))) == SECURE["rounds"]
+    assert device_authority.public_of(tmp_path / "trusted.pub").hex() in (tmp_path / "serve.log").read_text()
 
 
 def test_the_world_is_not_served_in_plain_text() -> None:
