@@ -98,8 +98,9 @@ def executor(note: Path) -> Iterator[RayExecutor]:
         made = RayExecutor(setup(Noted(note)), num_actors=2)
     except TuttiError as error:
         busy = os.getloadavg()[0] / len(os.sched_getaffinity(0))
-        if error.code is ErrorCode.UNAVAILABLE and busy > 3:  # Ray gives its processes half a minute, whatever the load
-            pytest.skip(f"{busy:.0f} processes want each core of this machine: {error.detail}")
+        # Ray gives its own processes half a minute, whatever the machine; where it cannot start, our side of it has nothing to show.
+        if error.code is ErrorCode.UNAVAILABLE and (busy > 3 or os.environ.get("TUTTI_RAY_MAY_BE_MISSING")):
+            pytest.skip(f"Ray did not start on this machine (load {busy:.1f} a core): {error.detail}")
         raise
     yield made
     made.close()
