@@ -78,16 +78,19 @@ def draw(rows: dict[str, dict[str, Any]], weights: str) -> None:
     mpl.rcParams["svg.hashsalt"] = "tutti"
     from matplotlib import pyplot as plt
 
-    picture, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(6.4, 6.4), layout="constrained")
-    for z, colour in (("0", "tab:gray"), ("0.3", "tab:orange"), ("1", "tab:blue")):
-        cells = {bits: rows.get(f"head_z{z}_b{bits}") for bits in PRICED_BITS}
-        points = [(bits, row["exact_address"]) for bits, row in cells.items() if row is not None]
-        if points:
-            above.plot(*zip(*points, strict=True), "o-", color=colour, label=f"z {z}, secure sum")
-        if (central := rows.get(f"head_z{z}_central")) is not None:
-            above.axhline(central["exact_address"], color=colour, linestyle=":", label=f"z {z}, central")
-    above.set_ylabel("held-out addresses right")
-    above.legend(fontsize=8)
+    picture, (heads, wholes, below) = plt.subplots(3, 1, sharex=True, figsize=(7.2, 8.4), layout="constrained")
+    for axes, trainable, title in ((heads, "head", "head trained"), (wholes, "all", "whole model trained")):
+        for z, colour in (("0", "tab:gray"), ("0.3", "tab:orange"), ("1", "tab:blue")):
+            cells = {bits: rows.get(f"{trainable}_z{z}_b{bits}") for bits in PRICED_BITS}
+            points = [(bits, row["exact_address"]) for bits, row in cells.items() if row is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), "o-", color=colour, label=f"z {z}, secure sum")
+            if (central := rows.get(f"{trainable}_z{z}_central")) is not None:
+                axes.axhline(central["exact_address"], color=colour, linestyle=":", label=f"z {z}, central")
+        axes.set_title(title, loc="left", fontsize=9)
+        axes.set_ylabel("held-out addresses right")
+        axes.set_ylim(0.89, 1.0)
+    picture.legend(*heads.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8)
     for trainable, style in (("head", "o-"), ("all", "s--")):
         priced = [(bits, planned_epsilon(f"{trainable}_z1_b{bits}", weights)) for bits in PRICED_BITS]
         promised = [(bits, epsilon) for bits, epsilon in priced if epsilon is not None]
