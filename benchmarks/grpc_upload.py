@@ -40,7 +40,7 @@ class SummingTable:
     """What a session table does with an upload, without the rounds around it."""
 
     def __init__(self, encoder: grid.Grid) -> None:
-        self.run, self.over = RUN, False
+        self.run, self.over, self.stage = RUN, False, 0
         self._encoder, self._uploads = encoder, Uploads()
         self.total = np.zeros(encoder.dimension, np.int64)
 
