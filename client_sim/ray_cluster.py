@@ -90,7 +90,7 @@ def open_here(ray: Any, num_cpus: int) -> None:
         if fault is None:
             return
         ray.shutdown()
-    detail = f"Ray did not start on this machine in {MOST_TRIES} tries (its logs: /tmp/ray/session_latest/logs): {fault}"
+    detail = f"Ray did not start on this machine in {MOST_TRIES} tries (its logs: session_latest/logs in its temporary folder): {fault}"
     raise TuttiError(ErrorCode.UNAVAILABLE, detail)
 
 

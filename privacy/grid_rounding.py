@@ -17,7 +17,6 @@ LARGEST_NORM = (1 << 31 - FRACTION_BITS) - 2
 """In steps: 2^16 times a clipped value and one random number more stay within 31 bits."""
 _BLOCK = 1 << 16
 _LOW = (1 << FRACTION_BITS) - 1
-_MOST_ATTEMPTS = 1000
 
 
 def clip_and_round(vector: NDArray[np.float32], factor: float, bound: int, stream: Keystream) -> NDArray[np.int32]:
@@ -40,10 +39,9 @@ def clip_and_round(vector: NDArray[np.float32], factor: float, bound: int, strea
     Source: arXiv:2102.06387v4, the client's procedure (conditional randomized rounding).
     """
     out = np.empty(vector.shape, np.int32)
-    for _ in range(_MOST_ATTEMPTS):
-        if _round_once(vector, np.float32(factor * (1 << FRACTION_BITS)), stream, out) <= bound:
-            return out
-    raise ValueError(f"no rounding of this vector has a squared norm of at most {bound}")
+    whole = np.float32(factor * (1 << FRACTION_BITS))
+    rounding.redrawn_until_within(bound, lambda: _round_once(vector, whole, stream, out))
+    return out
 
 
 def _round_once(vector: NDArray[np.float32], factor: np.float32, stream: Keystream, out: NDArray[np.int32]) -> int:

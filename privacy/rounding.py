@@ -6,6 +6,7 @@ input and every source of randomness, since a vector above it never leaves.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,9 +112,21 @@ def round_within(scaled: NDArray[np.float64] | NDArray[np.float32], bound: int, 
     Source: arXiv:2102.06387v4, the client's procedure (conditional randomized rounding).
     """
     out = np.empty(scaled.shape, np.int32)
+    redrawn_until_within(bound, lambda: _round_once(scaled, stream, out))
+    return out
+
+
+def redrawn_until_within(bound: int, attempt: Callable[[], int]) -> None:
+    """Calls `attempt`, which draws a rounding anew and returns its exact squared norm, until that is at most `bound`.
+
+    Raises:
+      ValueError: after 1000 attempts.
+
+    >>> redrawn_until_within(4, iter([9, 5, 4]).__next__)
+    """
     for _ in range(_MOST_ATTEMPTS):
-        if _round_once(scaled, stream, out) <= bound:
-            return out
+        if attempt() <= bound:
+            return
     raise ValueError(f"no rounding of this vector has a squared norm of at most {bound}")
 
 
