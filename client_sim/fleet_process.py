@@ -141,7 +141,12 @@ class Crew:
         self.playing += 1
         try:
             outcome = await play(
-                transport, device, population=self.setup.population, client_version=CLIENT_VERSION, policy=self.setup.policy
+                transport,
+                device,
+                population=self.setup.population,
+                client_version=CLIENT_VERSION,
+                policy=self.setup.policy,
+                models=self.models,
             )
         finally:
             self.playing -= 1

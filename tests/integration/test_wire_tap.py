@@ -217,6 +217,11 @@ def test_the_run_ends_without_the_devices_that_left(tapped: Tapped) -> None:
 
 
 @pytest.mark.slow
+def test_the_devices_of_one_process_fetch_the_model_once(tapped: Tapped) -> None:
+    assert [method for method, _, _ in tapped.tap.asked].count("ReadResource") == 1
+
+
+@pytest.mark.slow
 def test_the_aggregate_is_the_plain_sum_of_the_survivors_updates(tapped: Tapped) -> None:
     survivors = sorted(tapped.masked())
     total = sum(tapped.encoded[device].astype(np.int64) for device in survivors)
