@@ -33,7 +33,8 @@ from client_sim.records import ParticipationRecords
 from client_sim.simulator import FleetSimulator
 from contract import task
 from server.budgets import BudgetGuard
-from server.mechanisms import CentralMechanism, LeafNoise
+from server.leaf_noise import LeafNoise
+from server.mechanisms import CentralMechanism
 from server.observability import ObservedServer
 from server.orchestrator import Orchestrator
 from server.store.store import Store

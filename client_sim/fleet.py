@@ -8,10 +8,9 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
-from client_sim import cores
+from client_sim import child_environment, cores
 from client_sim.fleet_setup import Begin, Broken, FleetSetup, Seen, Word
 from client_sim.fleet_sightings import Sighted
 from client_sim.workers import can_be_sent
@@ -89,12 +88,7 @@ class Fleet:
 class _Process:
     def __init__(self, core: int, begin: Begin) -> None:
         ours, theirs = socket.socketpair()
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
-            "JAX_PLATFORMS": "cpu",
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-        }
+        environment = os.environ | child_environment.variables()
         with cores.pinned(core):
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "client_sim.fleet_process", str(theirs.fileno())],

@@ -11,7 +11,6 @@ import importlib.metadata
 import os
 import pickle
 import platform
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from client_sim import cores, ray_cluster
+from client_sim import child_environment, cores, ray_cluster
 from client_sim.encoding import encoder_of
 from client_sim.executor import Job, Updates
 from client_sim.local_work import LocalWork, WorkSetup, add_up
@@ -172,13 +171,7 @@ class RayExecutor:
         return asked
 
     def _start(self) -> Any:
-        variables = {
-            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
-            "JAX_PLATFORMS": "cpu",
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-        }
-        remote = self._ray.remote(num_cpus=1, max_restarts=0, runtime_env={"env_vars": variables})(Actor)
+        remote = self._ray.remote(num_cpus=1, max_restarts=0, runtime_env={"env_vars": child_environment.variables()})(Actor)
         return remote.remote(self._pickled)
 
     def _begin(self, places: Sequence[int]) -> None:

@@ -8,13 +8,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from client_sim import cores
+from client_sim import child_environment, cores
 from client_sim.data.loader import Loader
 from client_sim.encoding import Encoder, encoder_of
 from client_sim.executor import Job, Updates
@@ -293,12 +292,7 @@ class _Worker:
 
     def start(self, setup: bytes) -> None:
         ours, theirs = socket.socketpair()
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
-            "JAX_PLATFORMS": PLATFORMS[self._backend],
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-        }
+        environment = os.environ | child_environment.variables(PLATFORMS[self._backend])
         with cores.pinned(self._core) if self._backend == "cpu" else nullcontext():
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "client_sim.worker_process", str(theirs.fileno())],

@@ -110,7 +110,7 @@ class Grid:
 
     def decode(self, total: NDArray[np.int64]) -> NDArray[np.float64]:
         """A sum of grid vectors (int64, shape (d,)) in real units, float64."""
-        return total.astype(np.float64) * self.step
+        return np.multiply(total, self.step, dtype=np.float64)
 
 
 def plan(

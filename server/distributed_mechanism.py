@@ -19,7 +19,8 @@ from privacy.distributed import DistributedPlan
 from privacy.events import DistributedEvent, UnboundedEvent
 from privacy.norm_tracking import NormTracking
 from secagg import Parameters, Vector, VectorKind, choose, parameter_json
-from server.mechanisms import LeafNoise, task_facts
+from server.leaf_noise import LeafNoise
+from server.mechanisms import task_facts
 from server.secure_split import fewest_in_a_group
 from server.tuned_parameters import Tuned, norm_tracking, tracked
 
@@ -124,8 +125,7 @@ class DistributedMechanism:
     def noise(self, secret: bytes, *, released: int) -> LeafNoise:
         """None is added by the server."""
         del secret
-        zero = np.zeros(self.sum_length, dtype=np.int64)
-        return LeafNoise(lambda: zero, next_leaf=released)
+        return LeafNoise(lambda: np.zeros(self.sum_length, dtype=np.int64), next_leaf=released)
 
     def decode(self, total: NDArray[np.int64], *, count: int, seed: bytes) -> tuple[NDArray[np.float64], dict[str, float]]:
         """The noised sum of updates and the federated metrics: counts over all survivors, never below 0."""

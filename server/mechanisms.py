@@ -1,6 +1,6 @@
 """What a task's mechanism does in a round, for the orchestrator: plan for devices, noise, decoding, events."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from privacy import central, events
 from privacy.grid import Grid
 from privacy.keystream import derive_key
 from privacy.norm_tracking import NormTracking, bits_are_sound
+from server.leaf_noise import LeafNoise
 from server.tuned_parameters import Tuned, tracked
 
 
@@ -64,7 +65,7 @@ class Mechanism(Protocol):
         """The claims after these leaves: `event`, and `colluding` where there is a second one, as they stand in entries."""
         ...
 
-    def noise(self, secret: bytes, *, released: int) -> "LeafNoise":
+    def noise(self, secret: bytes, *, released: int) -> LeafNoise:
         """The server's noise from leaf `released` on."""
         ...
 
@@ -84,32 +85,6 @@ class Mechanism(Protocol):
     ) -> bytes:
         """What every device of a round is told."""
         ...
-
-
-class LeafNoise:
-    """The noise of leaves from a stream of increments.
-
-    Args:
-      independent: whether each leaf's noise stands alone. Otherwise the noise of a leaf is what the mechanism's prefix changes by since
-        the last release, leaves that were charged but never released included.
-    """
-
-    def __init__(self, following: Callable[[], NDArray[np.int64]], *, next_leaf: int, independent: bool = False) -> None:
-        self._following, self._next_leaf, self._independent = following, next_leaf, independent
-
-    def through(self, leaf: int) -> NDArray[np.int64]:
-        """The noise between the last released leaf and `leaf`, or of `leaf` alone, int64, shape (d,).
-
-        Raises:
-          ValueError: if the leaf was released before: noise is never used twice.
-        """
-        if leaf < self._next_leaf:
-            raise ValueError(f"leaf {leaf} was released before; the next one is {self._next_leaf}")
-        total = self._following()
-        for _ in range(leaf - self._next_leaf):
-            total = self._following() if self._independent else total + self._following()
-        self._next_leaf = leaf + 1
-        return total
 
 
 @dataclass(frozen=True, slots=True)

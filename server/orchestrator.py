@@ -307,6 +307,7 @@ class Orchestrator:
             self._apply(Failed(AbandonReason.INTERNAL))
             return False
         self._faults(FaultPoint.AFTER_COLLECTION, facts.index)
+        self._noise.prepare(facts.leaf)  # revealed after the charge
         seal = self._seal = None if self._total is None else sum_seal(self._key.secret, self._total, facts.leaf)
         if self._total is not None:
             self._total.setflags(write=False)  # what is released is what was sealed
@@ -333,7 +334,7 @@ class Orchestrator:
         index, leaf = state.facts.index, state.facts.leaf
         if self._keys is not None and self._mechanism.redrawable:
             self._keys.mark_release(self._run.id, leaf, self._seal or sum_seal(self._key.secret, total, leaf))
-        noised = total + self._noise.through(leaf)
+        noised = self._noise.added_to(total, leaf)
         self._faults(FaultPoint.AFTER_NOISE, index)
         seed = plan.rotation_seed(plan.decode(self.plan_bytes()))
         summed, federated = self._mechanism.decode(noised, count=self._count, seed=seed)
@@ -393,8 +394,7 @@ class Orchestrator:
         return self._state.reported if isinstance(self._state, Collecting | Aggregating) else 0
 
     def _round_facts(self) -> Mapping[str, Any]:
-        state = self._state
-        if isinstance(state, Abandoned):
+        if isinstance(state := self._state, Abandoned):
             return {"round": state.facts.index, "leaf": state.facts.leaf, "state": "abandoned", "reason": state.reason.value}
         facts = self._facts()
         return {"round": facts.index, "leaf": facts.leaf, "state": "committed", "reported": self._told(), **self._metrics}
