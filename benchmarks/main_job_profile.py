@@ -48,7 +48,7 @@ STAGES: tuple[tuple[type, str, str], ...] = (
     (ParticipationRecords, "charge", "fleet: records on disk"),
     (workers.WorkerPool, "run", "training"),
     (workers.InMemoryExecutor, "run", "training: the rest"),
-    (LeafNoise, "through", "mechanism: noise"),
+    (LeafNoise, "added_to", "mechanism: noise"),
     (CentralMechanism, "decode", "mechanism: decode"),
     (CentralMechanism, "event", "ledger: events"),
     (BudgetGuard, "check_round", "ledger: budget"),

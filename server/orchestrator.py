@@ -307,7 +307,6 @@ class Orchestrator:
             self._apply(Failed(AbandonReason.INTERNAL))
             return False
         self._faults(FaultPoint.AFTER_COLLECTION, facts.index)
-        self._noise.prepare(facts.leaf)  # revealed after the charge
         seal = self._seal = None if self._total is None else sum_seal(self._key.secret, self._total, facts.leaf)
         if self._total is not None:
             self._total.setflags(write=False)  # what is released is what was sealed
