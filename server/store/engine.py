@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.orm import Session, sessionmaker
 
+from server.store.checkpoints import LAST_RESORT_PAGES, Checkpoints
+
 _READS = "tutti_reads"
 
 
@@ -41,7 +43,14 @@ def reading(engine: Engine) -> Engine:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # SQLAlchemy says BEGIN, not the driver
     # A model is millions of bytes: large pages take a third off its commit, and cost small ones nothing. Only a new file takes the size.
-    for pragma in ("page_size=32768", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+    for pragma in (
+        "page_size=32768",
+        "journal_mode=WAL",
+        f"wal_autocheckpoint={LAST_RESORT_PAGES}",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "busy_timeout=30000",
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -57,6 +66,19 @@ class Transactions:
         self.engine = engine
         self._sessions = sessionmaker(engine, expire_on_commit=False)
         self._readers = sessionmaker(reading(engine), expire_on_commit=False)
+        file = engine.url.database
+        self._checkpoints = Checkpoints(Path(file)) if engine.url.get_backend_name() == "sqlite" and file else None
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+        self.engine.dispose()
+
+    def write_back(self) -> None:
+        """Lets SQLite's log be written back meanwhile; to be called after a commit of much."""
+        if self._checkpoints is not None:
+            self._checkpoints.begin()
 
     @contextmanager
     def begin(self) -> Generator[Session]:

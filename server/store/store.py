@@ -51,7 +51,7 @@ class Store:
 
     def close(self) -> None:
         """Gives the connections back."""
-        self._transactions.engine.dispose()
+        self._transactions.close()
 
     @property
     def transactions(self) -> Transactions:
@@ -175,6 +175,7 @@ class Store:
             if final:
                 owner.state = RunState.COMPLETED.value
             _prune_models(session, run, model.round)
+        self._transactions.write_back()
         return index
 
     def abandon_round(
