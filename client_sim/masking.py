@@ -16,6 +16,9 @@ _SECRET = re.compile(
 _KEY = re.compile(
     r"(?<![\w/+-])(?:gh[pousr]_\w{20,}|AKIA[0-9A-Z]{16}|sk-[\w-]{20,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,})(?![\w/+-])"
 )
+_DIGIT = re.compile(r"\d")
+_HINTS = ("pass", "secret", "token", "api", "_", "akia", "sk-", "eyj")
+"""What a match without a digit has in it."""
 _DNI_LETTERS = "TRWAGMYFPDXBNJZSQVHLCKE"
 
 
@@ -39,6 +42,8 @@ def mask(text: str) -> tuple[str, tuple[Found, ...]]:
     >>> mask("ring 4111 1111 1111 1112")[1]
     ()
     """
+    if holds_none(text):
+        return text, ()
     found: list[Found] = []
     for kind, pattern, holds in _RULES:
         for match in pattern.finditer(text):
@@ -47,6 +52,18 @@ def mask(text: str) -> tuple[str, tuple[Found, ...]]:
                 found.append(Found(kind, start, end))
                 text = text[:start] + MASK * (end - start) + text[end:]
     return text, tuple(found)
+
+
+def holds_none(text: str) -> bool:
+    """True only of a text that no pattern matches, told faster than by trying them; other alphabets have digits and cases of their own.
+
+    >>> holds_none("see you tonight"), holds_none("see you at 7")
+    (True, False)
+    """
+    if not text.isascii() or _DIGIT.search(text):
+        return False
+    lower = text.lower()
+    return not any(hint in lower for hint in _HINTS)
 
 
 def luhn(number: str) -> bool:

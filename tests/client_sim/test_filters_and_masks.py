@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from client_sim import masking
 from client_sim.filters import FilterRules, count_names, prepare
 from client_sim.masking import MASK, luhn, mask, my_number, spanish_id
 
@@ -94,3 +95,29 @@ class TestFilters:
     def test_an_unknown_locale_is_refused(self) -> None:
         with pytest.raises(ValueError, match="locale must be one of"):
             FilterRules(locale="xx")
+
+
+PIECES = (
+    "pa\u017fsword is hunter22", "PassWord: abcdef", "api key", "API_KEY=abcdefgh", "secret is openly", "my token: qwertyui",
+    "contraseña es abierta",
+    "ghp_" + "abcdefghijklmnopqrst", "AKIA" + "ABCDEFGHIJKLMNOP", "sk-" + "abcdefghij-klmnopqrst", "eyJ" + "abcdefghij.klmnopqrst.uvwxyz",
+    "4111 1111 1111 1111", "12345678Z", "123-45-6789", "١٢٣٤", "see you at the lake", "-", ".", " ", "token", "night",
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=6)), max_size=4).map(" ".join))
+def test_what_is_passed_over_quickly_holds_nothing_that_a_pattern_would_find(text: str) -> None:
+    quick = mask(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(masking, "holds_none", "".__eq__)  # passes over the empty text alone
+        assert mask(text) == quick
+
+
+@pytest.mark.parametrize("text", PIECES[1:15])
+def test_nothing_suspicious_is_passed_over(text: str) -> None:
+    assert not masking.holds_none(text)
+
+
+def test_ordinary_text_is_passed_over() -> None:
+    assert masking.holds_none("See you at the lake tonight, right?")
