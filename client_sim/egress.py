@@ -36,7 +36,7 @@ class DevicePolicy:
       trustworthiness_s: youngest record that it trusts.
       largest_clip_norm: largest influence on a sum that it agrees to.
       least_noise_multiplier: under secure aggregation, the least noise of the fewest honest survivors' sum, in units of the norm that
-        an update can have after rounding (its true sensitivity, which is above the clip norm).
+        an update can have after rounding (its true sensitivity, which is above the clip norm), as the accountant prices it.
       most_bytes: largest model it fetches.
     """
 
@@ -127,21 +127,21 @@ def _floor_fault(encoder: Encoder, policy: DevicePolicy) -> Refusal | None:
 
 
 def true_noise_multiplier(distributed: DistributedPlan) -> float:
-    """The deviation of the fewest honest survivors' noise over the norm of an update after rounding; 0 where nobody honest is left.
+    """The noise of the fewest honest survivors' sum as our own accountant prices it; 0 where nobody honest is left or no price is proved.
 
-    It is below the plan's `noise_multiplier`, which is in units of the clip norm, by what rounding adds to an update.
+    In units of the norm that an update can have after rounding. Never from the plan's stated deviation alone: below about one unit the
+    discrete Gaussian is much narrower than it says, and at 0.15 nearly always 0.
 
     >>> from privacy import ddg
     >>> coarse = ddg.plan(dimension=4096, clip_norm=1.0, noise_multiplier=1.0, devices=100, bits=9, minimum_survivors=80)
     >>> 0.5 < true_noise_multiplier(coarse) < 0.8
     True
     """
-    honest = distributed.minimum_survivors - distributed.corrupt
-    return distributed.local_sigma * math.sqrt(max(honest, 0)) / distributed.inflated_norm
+    return distributed.guaranteed_multiplier
 
 
 def noise_suffices(distributed: DistributedPlan) -> bool:
-    """Whether one device's noise is what the fewest honest survivors need: sigma_loc >= s z c / sqrt(u_min - floor(g n)).
+    """Whether one device's noise is what the fewest honest survivors need: sigma_loc >= s z c / sqrt(u_min - floor(g n)), at a price.
 
     The device computes it again: a server that states less than it promises is refused. Source: NUMBERS.md section 3.
 
@@ -149,8 +149,9 @@ def noise_suffices(distributed: DistributedPlan) -> bool:
     >>> noise_suffices(ddg.plan(dimension=8, clip_norm=1.0, noise_multiplier=1.0, devices=10, bits=16, minimum_survivors=8))
     True
     """
-    honest = distributed.minimum_survivors - distributed.corrupt
-    if honest < 1:
+    if distributed.honest < 1:
         return False
-    needed = distributed.scale * distributed.noise_multiplier * distributed.clip_norm / math.sqrt(honest)
-    return distributed.local_sigma >= needed * (1 - 1e-9)
+    if distributed.noise_multiplier == 0:
+        return True
+    needed = distributed.scale * distributed.noise_multiplier * distributed.clip_norm / math.sqrt(distributed.honest)
+    return distributed.local_sigma >= needed * (1 - 1e-9) and true_noise_multiplier(distributed) > 0

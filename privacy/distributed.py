@@ -17,15 +17,21 @@ from numpy.typing import NDArray
 
 from contract.canonical import Json, plain
 from contract.entropy import Entropy
-from privacy import overflow, rounding, tree_sensitivity
+from privacy import distributed_curves, overflow, rounding, tree_sensitivity
 from privacy.events import DistributedEvent, UnboundedEvent
 from privacy.keystream import KEY_BYTES, Keystream
 from privacy.rotation import Rotation
 from privacy.samplers import DISTANCE_LOG2, Sampler, discrete_gaussian, skellam
 
 MECHANISMS = ("ddg", "skellam")
+NARROWEST = {"ddg": distributed_curves.NARROWEST, "skellam": 2.0**-10}
+"""The least deviation of one device's noise, in integer units; below it no theorem prices a sum of discrete Gaussians."""
 TAIL_Z = 3.8905918864131204
 """k: a coordinate may leave its lane with probability 10^-4 (the quantile of 1 - 10^-4 / 2)."""
+
+
+class NarrowNoiseError(ValueError):
+    """Noise so narrow in integer units that it has no price: a wider lane, or more noise, gives it one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +73,11 @@ class DistributedPlan:
         if not 15 * self.local_sigma + 32 + math.sqrt(self.squared_norm) < 1 << 31:
             raise ValueError(
                 f"bits must be fewer than {self.bits} for {self.devices} devices: one device's values leave 31 bits"
+            )
+        if 0 < self.local_sigma < NARROWEST[self.mechanism]:
+            raise NarrowNoiseError(
+                f"bits must be more than {self.bits} for {self.devices} devices: noise of {self.local_sigma:.3g} units a device is "
+                f"narrower than the {NARROWEST[self.mechanism]:g} from which {self.mechanism} has a price"
             )
 
     @property
@@ -139,9 +150,10 @@ class DistributedPlan:
         """
         if vector.shape != (self.dimension,):
             raise ValueError(f"vector must have shape ({self.dimension},), not {vector.shape}")
-        real = rounding.scaled_to_norm(vector.astype(np.float32, copy=False), clip_norm=self.clip_norm, scale=self.scale)
+        factor = rounding.clipping_factor(vector.astype(np.float32, copy=False), clip_norm=self.clip_norm, scale=self.scale)
         key = entropy(KEY_BYTES)
-        scaled = self.rotation.apply(real, rotation_seed)
+        real = vector.astype(np.float32 if self.clip_norm * self.scale < rounding.SINGLE_BELOW else np.float64, copy=False)
+        scaled = self.rotation.apply(real, rotation_seed, factor=factor)
         rounded = rounding.round_within(scaled, self.squared_norm, Keystream(key, "stochastic rounding", 0))
         if self.local_sigma > 0:
             rounded += (
@@ -160,6 +172,30 @@ class DistributedPlan:
         if total.shape != (self.padded_dimension,):
             raise ValueError(f"total must have shape ({self.padded_dimension},), not {total.shape}")
         return self.rotation.undo(total.astype(np.float64), rotation_seed) / self.scale
+
+    @property
+    def honest(self) -> int:
+        """The fewest devices in a sum whose noise nobody but themselves knows; may be negative in a plan that lies."""
+        return self.minimum_survivors - self.corrupt
+
+    @property
+    def guaranteed_multiplier(self) -> float:
+        """Of the Gaussian mechanism that costs as much as one sum with the noise of the fewest honest survivors; 0 where nothing is proved.
+
+        What `event` is priced at (`distributed_curves.published_rho`): rounding's share of the norm and the distance of a sum of discrete
+        Gaussians from one are in it, so that it is below `noise_multiplier`.
+        """
+        if self.local_sigma == 0 or self.honest < 1:
+            return 0.0
+        one = DistributedEvent(
+            mechanism=self.mechanism,
+            dimension=self.padded_dimension,
+            squared_norm=self.squared_norm,
+            local_sigma=self.local_sigma,
+            contributors=(self.honest,),
+            participations=1,
+        )
+        return 1 / math.sqrt(2 * distributed_curves.published_rho(one))
 
     def sum_variance(self, survivors: int) -> float:
         """Variance of the noise in each coordinate of `decode`'s sum, without that of rounding."""

@@ -4,6 +4,7 @@
 the same list that `prepare` refuses by.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from contract import task
 from contract.errors import Problem
 from contract.task import CENTRAL_MECHANISMS, DISTRIBUTED_MECHANISMS, TaskFormError, TaskSpec
 from privacy import accounting, central, events
+from privacy.distributed import NarrowNoiseError
 from secagg import Infeasible
 from server import task_rules
 from server.distributed_mechanism import DistributedMechanism, distributed_mechanism
@@ -80,7 +82,7 @@ def _mechanism(spec: TaskSpec, dimension: int) -> CentralMechanism | Distributed
         groups = f"Set aggregation.group_size to {size} or less: groups are summed one by one." if size else ""
         raise TaskFormError((Problem("aggregation", str(error), groups or "Use the nearest values that are named."),)) from None
     except ValueError as error:
-        raise TaskFormError((Problem("privacy", str(error), "Correct the value that is named."),)) from None
+        raise TaskFormError((Problem("privacy", str(error), "Correct the value that is named."),)) from error
 
 
 def metric_names(spec: TaskSpec) -> tuple[str, ...]:
@@ -120,7 +122,12 @@ def calibrated(spec: TaskSpec, *, dimension: int | None = None) -> TaskSpec:
 
     def epsilon_of(noise_multiplier: float) -> float:
         tried = task.replace(spec, privacy={"noise_multiplier": noise_multiplier, "epsilon": None})
-        event = events.from_json(_mechanism(tried, dimension).event(spec.rounds))
+        try:
+            event = events.from_json(_mechanism(tried, dimension).event(spec.rounds))
+        except TaskFormError as error:
+            if isinstance(error.__cause__, NarrowNoiseError):
+                return math.inf  # too little noise for any price; more of it has one
+            raise
         return accounting.price(event, privacy.delta or 0.0).epsilon
 
     multiplier = least_noise(epsilon_of, target=privacy.epsilon)
