@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from privacy.keystream import Keystream
 
 LARGEST_BLOCK = 1 << 17
+_COLUMNS = 1 << 12
+_LOW, _MIDDLE, _STACK, _LONG = 32, 16, 64, 1 << 13
+"""Orders of the small Hadamard matrices, rows of a row's piece that are multiplied together, and from where on butterflies are faster."""
 _Array = TypeVar("_Array", bound=NDArray[np.float32] | NDArray[np.float64])
 
 
@@ -47,18 +50,31 @@ class Rotation:
         """Length of a rotated vector."""
         return self.blocks * self.block
 
-    def apply(self, vector: _Array, seed: bytes) -> _Array:
-        """`vector`, shape (dimension,), rotated: shape (padded,), same type."""
-        wide = np.zeros(self.padded, vector.dtype)
-        wide[: self.dimension] = vector
-        spread = np.ascontiguousarray(wide.reshape(self.block, self.blocks).T)
-        spread *= _signs(self, seed)
-        return cast(_Array, hadamard(cast(_Array, spread)).reshape(-1))
+    def apply(self, vector: _Array, seed: bytes, *, factor: float = 1.0) -> _Array:
+        """`factor` times `vector`, shape (dimension,), rotated: shape (padded,), same type."""
+        signs = _signs(self, seed, vector.dtype.char)
+        spread = np.empty((self.blocks, self.block), vector.dtype)
+        whole, rest = divmod(self.dimension, self.blocks)
+        columns = vector[: whole * self.blocks].reshape(whole, self.blocks).T
+        for start in range(0, whole, _COLUMNS):  # what a stretch of columns touches stays in the cache
+            stretch = np.s_[:, start : min(start + _COLUMNS, whole)]
+            np.multiply(columns[stretch], signs[stretch], out=spread[stretch])
+            spread[stretch] *= vector.dtype.type(factor)
+        spread[:, whole:] = 0
+        if rest:
+            spread[:rest, whole] = vector[whole * self.blocks :] * signs[:rest, whole] * vector.dtype.type(factor)
+        _transform(spread)
+        return cast(_Array, spread.reshape(-1))
 
     def undo(self, rotated: _Array, seed: bytes) -> _Array:
         """The vector, shape (dimension,), whose rotation is `rotated`, shape (padded,)."""
-        spread = hadamard(cast(_Array, rotated.reshape(self.blocks, self.block))) * _signs(self, seed)
-        return cast(_Array, np.ascontiguousarray(spread.T).reshape(-1)[: self.dimension])
+        spread = rotated.reshape(self.blocks, self.block).copy()
+        _transform(spread)
+        signs, table = _signs(self, seed, rotated.dtype.char), np.empty((self.block, self.blocks), rotated.dtype)
+        for start in range(0, self.block, _COLUMNS):
+            stretch = np.s_[:, start : start + _COLUMNS]
+            np.multiply(spread[stretch].T, signs[stretch].T, out=table[start : start + _COLUMNS])
+        return cast(_Array, table.reshape(-1)[: self.dimension])
 
 
 def plan(dimension: int, *, largest_block: int = LARGEST_BLOCK) -> Rotation:
@@ -76,38 +92,55 @@ def plan(dimension: int, *, largest_block: int = LARGEST_BLOCK) -> Rotation:
 def hadamard(rows: _Array) -> _Array:
     """Each row times the symmetric orthonormal Hadamard matrix: shape (m, B), B a power of two, same type.
 
-    Butterflies on contiguous halves, row by row so that a row stays in the cache; a transposition in between keeps the halves of the low
-    bits contiguous too. No matrix library takes part: its threads would fight over a pinned core.
-
     >>> hadamard(np.array([[1.0, 1.0]])).round(6)
     array([[1.414214, 0.      ]])
     """
-    length = rows.shape[1]
-    low = 1 << ((length.bit_length() - 1) // 2)
-    out = np.empty_like(rows)
-    for row, target in zip(rows, out, strict=True):
-        high_done = _butterflies(row.reshape(length // low, low).copy())
-        low_done = _butterflies(np.ascontiguousarray(high_done.T))
-        target.reshape(length // low, low)[:] = low_done.T
-    out *= rows.dtype.type(1 / math.sqrt(length))
-    return out
+    out = rows.copy()
+    _transform(out)
+    out *= rows.dtype.type(1 / math.sqrt(rows.shape[1]))
+    return cast(_Array, out)
 
 
-def _butterflies(table: NDArray[Any]) -> NDArray[Any]:
-    """Unnormalised Hadamard transform along the first axis, in place, shape (a power of two, anything)."""
-    width = 1
-    while width < len(table):
-        pairs = table.reshape(-1, 2, width * table.shape[1])
-        difference = pairs[:, 0] - pairs[:, 1]
-        pairs[:, 0] += pairs[:, 1]
-        pairs[:, 1] = difference
-        width *= 2
-    return table
+def _transform(rows: NDArray[Any]) -> None:
+    """Each row times the Hadamard matrix of plus and minus ones, in place, shape (m, B), row by row so that a row stays in the cache.
+
+    That matrix is a Kronecker product: a row's low bits come first, a few at a time by small matrices, its high bits by butterflies, which
+    take over where their halves have become so long that additions alone are faster. Every product is below the size from which matrix
+    libraries start threads: those would fight over a pinned core.
+    """
+    length, kind = rows.shape[1], rows.dtype.char
+    spare = np.empty(length, rows.dtype)
+    low = min(_LOW, length)
+    for row in rows:
+        stack = min(_STACK, length // low)
+        np.matmul(row.reshape(-1, stack, low), _sylvester(low, kind), out=spare.reshape(-1, stack, low))
+        done, source, out = low, spare, row
+        while done < length:
+            factor = min(_MIDDLE, length // done) if done < _LONG else 2
+            if factor > 2:
+                shape = (-1, factor, done)
+                np.matmul(_sylvester(factor, kind), source.reshape(shape), out=out.reshape(shape))
+            else:
+                pairs, found = source.reshape(-1, 2, done), out.reshape(-1, 2, done)
+                np.add(pairs[:, 0], pairs[:, 1], out=found[:, 0])
+                np.subtract(pairs[:, 0], pairs[:, 1], out=found[:, 1])
+            done, source, out = done * factor, out, source
+        if source is not row:
+            row[:] = source
+
+
+@lru_cache(maxsize=16)
+def _sylvester(order: int, dtype: str) -> NDArray[Any]:
+    """The Hadamard matrix of plus and minus ones, shape (order, order), order a power of two."""
+    index = np.arange(order)
+    signs = [[1 - 2 * (int(row & column).bit_count() & 1) for column in index] for row in index]
+    return np.array(signs, dtype)
 
 
 @lru_cache(maxsize=4)
-def _signs(rotation: Rotation, seed: bytes) -> NDArray[np.int8]:
-    """Plus or minus one, int8, shape (blocks, block)."""
+def _signs(rotation: Rotation, seed: bytes, dtype: str) -> NDArray[Any]:
+    """Plus or minus one over the root of the block, which makes the rotation orthonormal; shape (blocks, block)."""
     packed = np.frombuffer(Keystream(seed, "rotation signs", 0).read(-(-rotation.padded // 8)), np.uint8)
-    bits = np.unpackbits(packed, count=rotation.padded).view(np.int8)
-    return (1 - 2 * bits).reshape(rotation.blocks, rotation.block)
+    bits = np.unpackbits(packed, count=rotation.padded)
+    sizes = np.array([1, -1], dtype) / np.dtype(dtype).type(math.sqrt(rotation.block))
+    return sizes[bits].reshape(rotation.blocks, rotation.block)

@@ -17,7 +17,9 @@ DEFAULT_BETA = math.exp(-0.5)
 _BLOCK = 1 << 16
 _HALF = 1 << 15
 _MOST_ATTEMPTS = 1000
-_SINGLE_BELOW = 65536.0
+_ROW = 1 << 13
+SINGLE_BELOW = float(1 << 18)
+"""Up to which scaled norm single precision is used: its error in the norm is then far below the half unit that rounding is allowed."""
 
 
 def squared_norm_bound(*, scaled_norm: float, dimension: int, beta: float = DEFAULT_BETA) -> int:
@@ -51,9 +53,7 @@ def squared_norm_bound(*, scaled_norm: float, dimension: int, beta: float = DEFA
 
 
 def scaled_to_norm(vector: NDArray[np.float32], *, clip_norm: float, scale: float) -> NDArray[np.float32] | NDArray[np.float64]:
-    """`vector` clipped to `clip_norm` and multiplied by `scale`, shape (d,).
-
-    Single precision is used where its error in the norm is far below the half unit that rounding is allowed, double elsewhere.
+    """`vector` clipped to `clip_norm` and multiplied by `scale`, shape (d,), in single precision up to `SINGLE_BELOW`, in double beyond.
 
     Raises:
       ValueError: for a value that is not finite.
@@ -62,7 +62,7 @@ def scaled_to_norm(vector: NDArray[np.float32], *, clip_norm: float, scale: floa
     array([6., 8.], dtype=float32)
     """
     factor = clipping_factor(vector, clip_norm=clip_norm, scale=scale)
-    if clip_norm * scale < _SINGLE_BELOW:
+    if clip_norm * scale < SINGLE_BELOW:
         return vector * np.float32(factor)
     return vector.astype(np.float64) * factor
 
@@ -76,7 +76,8 @@ def clipping_factor(vector: NDArray[np.float32], *, clip_norm: float, scale: flo
     >>> clipping_factor(np.array([3, 4], np.float32), clip_norm=1.0, scale=10.0)
     2.0
     """
-    norm = math.sqrt(sum(_sum_of_squares(vector[start : start + _BLOCK]) for start in range(0, vector.size, _BLOCK)))
+    blocks = (vector[start : start + _BLOCK].astype(np.float64) for start in range(0, vector.size, _BLOCK))
+    norm = math.sqrt(sum(sum(_row_norms(block)) for block in blocks))
     if not math.isfinite(norm):
         raise ValueError("the vector holds a value that is not finite")
     return scale * (min(1.0, clip_norm / norm) if norm > 0 else 1.0)
@@ -85,10 +86,24 @@ def clipping_factor(vector: NDArray[np.float32], *, clip_norm: float, scale: flo
 def squared_norm(vector: NDArray[np.int32]) -> int:
     """Exact squared norm of an integer vector of any size and magnitude below 2^31.
 
+    In single precision where it holds it, else in double, else in two halves of 32 bits. All terms are whole and not negative, and rounding
+    is monotone. So a partial sum in single (double) precision is exact as long as it is below 2^24 (2^53), in whatever order the terms are
+    taken; and once one is at least that large, or a value is, so is the result.
+
     >>> squared_norm(np.array([3, -4], np.int32))
     25
     """
-    return sum(_block_norm(vector[start : start + _HALF]) for start in range(0, vector.size, _HALF))
+    total, single = 0, True
+    for start in range(0, vector.size, _HALF):
+        block = vector[start : start + _HALF]
+        norm = _whole_norm(block.astype(np.float32), below=1 << 24) if single else None
+        if norm is None:
+            single, norm = False, _whole_norm(block.astype(np.float64), below=1 << 53)
+        if norm is None:
+            squares = np.square(block.astype(np.int64))  # at most 2^62; a block's halves add up to less than 2^63
+            norm = (int((squares >> 32).sum()) << 32) + int((squares & 0xFFFFFFFF).sum())
+        total += norm
+    return total
 
 
 def round_within(scaled: NDArray[np.float64] | NDArray[np.float32], bound: int, stream: Keystream) -> NDArray[np.int32]:
@@ -155,27 +170,15 @@ def _uniform(like: NDArray[np.float64] | NDArray[np.float32], stream: Keystream)
     return words.astype(np.float64) * 2.0**-32
 
 
-def _block_norm(block: NDArray[np.int32]) -> int:
-    """Exact squared norm of at most 2^15 values, in single precision where it holds it, else in double, else in two halves of 32 bits.
-
-    All terms are whole and not negative, and rounding is monotone. So a partial sum in single (double) precision is exact as long as it
-    is below 2^24 (2^53), in whatever order the terms are taken; and once one is at least that large, or a value is, so is the result.
-    """
-    norm = _dot(block.astype(np.float32))
-    if norm < 1 << 24:
-        return int(norm)
-    norm = _dot(block.astype(np.float64))
-    if norm < 1 << 53:
-        return int(norm)
-    squares = np.square(block.astype(np.int64))  # at most 2^62; a block's halves add up to less than 2^63
-    return (int((squares >> 32).sum()) << 32) + int((squares & 0xFFFFFFFF).sum())
+def _whole_norm(block: NDArray[np.float32] | NDArray[np.float64], *, below: int) -> int | None:
+    """Exact squared norm of whole numbers, at most 2^15; None where a part of it is not below `below`."""
+    parts = _row_norms(block)
+    return None if any(part >= below for part in parts) else sum(int(part) for part in parts)
 
 
-def _sum_of_squares(block: NDArray[np.float32]) -> float:
-    """In double precision."""
-    return _dot(block.astype(np.float64))
-
-
-def _dot(values: NDArray[np.float32] | NDArray[np.float64]) -> float:
-    # Not np.dot: the threads of its library fight over the core that a worker is pinned to.
-    return float(np.einsum("i,i->", values, values))
+def _row_norms(values: NDArray[np.float32] | NDArray[np.float64]) -> list[float]:
+    """Squared norms of stretches of `values`, each so short that no matrix library starts threads: they would fight over a pinned core."""
+    whole = values.size // _ROW * _ROW
+    rows = values[:whole].reshape(-1, _ROW)
+    found: list[float] = np.vecdot(rows, rows).tolist()
+    return [*found, float(np.vecdot(values[whole:], values[whole:]))] if whole < values.size else found

@@ -57,13 +57,19 @@ class Table:
 
     def draw_cells(self, stream: Keystream, count: int) -> NDArray[np.int16]:
         """`count` independent cell indices, int16, shape (count,); fastest for up to 65,536 at a time."""
+        return self.draw_and_find(stream, count, least=len(self.borders) + 1)[0]
+
+    def draw_and_find(self, stream: Keystream, count: int, *, least: int) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+        """As `draw_cells`; and which of them are at least `least`, ascending."""
         words = stream.words(count, np.uint16)
         cells = np.empty(count, np.int16)
         np.take(self._cells, words, mode="wrap", out=cells)
-        unsettled = np.flatnonzero(cells == _UNSETTLED)
+        found = np.flatnonzero(cells.view(np.uint16) >= least)  # without its sign, the mark is larger than any cell
+        unsettled = found[cells[found] == _UNSETTLED]
         if unsettled.size:
             cells[unsettled] = self._settle(words[unsettled], stream)
-        return cells
+            found = found[cells[found] >= least]
+        return cells, found
 
     def _settle(self, words: NDArray[np.uint16], stream: Keystream) -> NDArray[np.int64]:
         more = stream.words(words.size, np.uint64) >> np.uint64(16)

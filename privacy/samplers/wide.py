@@ -14,7 +14,7 @@ tolerance of the border, 128 further bits decide against f to 110 digits. So the
 import math
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,7 @@ class Wide:
 
     >>> from privacy.samplers.laws import Gaussian
     >>> Wide(Gaussian(deviation=1e5, rounded=True)).draw(Keystream(bytes(32), "doc", 0), 2).dtype
-    dtype('int64')
+    dtype('int32')
     """
 
     distance_log2 = DISTANCE_LOG2
@@ -98,12 +98,15 @@ class Wide:
         """No draw is larger in magnitude."""
         return self._half << self._shift
 
-    def draw(self, stream: Keystream, count: int) -> NDArray[np.int64]:
-        """`count` independent draws, int64, shape (count,)."""
-        out = np.empty(count, np.int64)
-        for start in range(0, count, _BLOCK):
-            part = out[start : start + _BLOCK]
-            self._fill(stream, part)
+    def draw(self, stream: Keystream, count: int) -> NDArray[np.int32] | NDArray[np.int64]:
+        """`count` independent draws, shape (count,), int32 if every draw fits it, else int64."""
+        out: NDArray[Any] = np.empty(count, np.int32 if self.reach < 1 << 31 else np.int64)
+        rejected = self._attempt(stream, out)
+        while rejected.size:
+            again = np.empty(rejected.size, out.dtype)
+            once_more = self._attempt(stream, again)
+            out[rejected] = again
+            rejected = rejected[once_more]
         return out
 
     def _bucket(self, index: int) -> Bucket:
@@ -113,39 +116,41 @@ class Wide:
         sure = precise.scaled(self._density.exact(max(left, right, key=abs)), _SCALE_BITS)
         return Bucket(top, sure, precise.scaled(self._density.exact(top), _SCALE_BITS) + 1 - sure)
 
-    def _low(self, stream: Keystream, count: int) -> NDArray[np.int64]:
-        """Uniform places in a bucket, int64, shape (count,)."""
-        if self._shift <= 16:
-            words = stream.words(count, np.uint16).astype(np.int64)
-        elif self._shift <= 32:
-            words = stream.words(count, np.uint32).astype(np.int64)
-        else:
-            words = stream.words(count, np.uint64).view(np.int64)
-        return words & ((1 << self._shift) - 1)
+    def _attempt(self, stream: Keystream, out: NDArray[Any]) -> NDArray[np.int64]:
+        """Overwrites `out`, shape (n,), with candidates; which of them are rejected, ascending."""
+        places, cells = list[NDArray[np.int64]](), list[NDArray[np.int16]]()
+        for start in range(0, out.size, _BLOCK):
+            found, looked_at = self._propose(stream, out[start : start + _BLOCK])
+            places.append(start + found)
+            cells.append(looked_at)
+        place = np.concatenate(places)
+        return place[~self._accepts(np.concatenate(cells), out[place], stream)]
 
-    def _fill(self, stream: Keystream, out: NDArray[np.int64]) -> None:
-        """Overwrites `out`, shape (n,) with n at most 65,536, with draws."""
-        cells = self._table.draw_cells(stream, out.size)
-        low = self._low(stream, out.size)
-        looked_at = np.flatnonzero(cells >= 2 * self._half)
-        cells[looked_at] -= 2 * self._half
+    def _propose(self, stream: Keystream, out: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
+        """Overwrites `out`, shape (n,) with n at most 65,536, with candidates; which of them are to be looked at, and their buckets."""
+        cells, found = self._table.draw_and_find(stream, out.size, least=2 * self._half)
+        looked_at = cells[found] - np.int16(2 * self._half)
+        cells[found] = looked_at
         np.copyto(out, cells)
         out -= self._half
         out <<= self._shift
-        out += low
-        if looked_at.size:
-            accepted = self._accepts(cells[looked_at], out[looked_at], stream)
-            rejected = looked_at[~accepted]
-            if rejected.size:
-                again = np.empty(rejected.size, np.int64)
-                self._fill(stream, again)
-                out[rejected] = again
+        out += self._low(stream, out.size)
+        return found, looked_at
 
-    def _accepts(self, cells: NDArray[np.int16], integers: NDArray[np.int64], stream: Keystream) -> NDArray[np.bool_]:
+    def _low(self, stream: Keystream, count: int) -> NDArray[Any]:
+        """Uniform places in a bucket, shape (count,), of the type that was drawn for them."""
+        mask = (1 << self._shift) - 1
+        if self._shift <= 16:
+            return stream.words(count, np.uint16) & np.uint16(mask)
+        if self._shift <= 32:
+            return stream.words(count, np.uint32) & np.uint32(mask)
+        return stream.words(count, np.uint64).view(np.int64) & mask
+
+    def _accepts(self, cells: NDArray[np.int16], integers: NDArray[Any], stream: Keystream) -> NDArray[np.bool_]:
         """Whether each candidate stays, shape (n,): a coin of probability (f - sure) / look."""
         coins = stream.words(cells.size, np.uint64)
         places = stream.words(cells.size, np.uint32) if self._density.rounded else np.zeros(cells.size, np.uint32)
-        x = integers + (places * 2.0**-32 - float(self._offset))
+        x = integers.astype(np.float64) + (places * 2.0**-32 - float(self._offset))
         floor = self._floor[cells]
         margin = self._density.ratio(x, self._top[cells]) - floor - (coins * 2.0**-64) * (1 - floor)
         accepted = margin > 0
