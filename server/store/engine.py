@@ -75,10 +75,10 @@ class Transactions:
             self._checkpoints.close()
         self.engine.dispose()
 
-    def write_back(self) -> None:
-        """Lets SQLite's log be written back meanwhile; to be called after a commit of much."""
+    def write_back(self, num_bytes: int) -> None:
+        """Lets SQLite's log be written back meanwhile; to be called after a commit of much, `num_bytes` of it."""
         if self._checkpoints is not None:
-            self._checkpoints.begin()
+            self._checkpoints.begin(num_bytes)
 
     @contextmanager
     def begin(self) -> Generator[Session]:

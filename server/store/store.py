@@ -175,7 +175,7 @@ class Store:
             if final:
                 owner.state = RunState.COMPLETED.value
             _prune_models(session, run, model.round)
-        self._transactions.write_back()
+        self._transactions.write_back(model.parameters.nbytes + sum(array.nbytes for array in model.optimizer.values()))
         return index
 
     def abandon_round(
