@@ -4,6 +4,7 @@ A device uses an identity in one round and never again, so that rounds cannot be
 (attestation) is outside; here is where its verdict enters.
 """
 
+import functools
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidSignature
@@ -14,6 +15,8 @@ from secagg.hashing import encode, number
 
 IDENTITY_BYTES = 32
 SIGNATURE_BYTES = 64
+_REMEMBERED = 1 << 12
+"""Verdicts kept: those on the certificates, keys and lists of a thousand neighbours, in some two megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,12 @@ def is_certified(certificate: Certificate, authority: bytes, epoch: int) -> bool
     return verifies(authority, certificate.signature, _statement(certificate.identity, epoch))
 
 
+@functools.lru_cache(maxsize=_REMEMBERED)
 def verifies(identity: bytes, signature: bytes, statement: bytes) -> bool:
-    """Whether `signature` is the Ed25519 signature of `identity` over `statement`."""
+    """Whether `signature` is the Ed25519 signature of `identity` over `statement`.
+
+    A function of these public bytes and of nothing else: the devices that one process plays check the same ones once.
+    """
     try:
         Ed25519PublicKey.from_public_bytes(identity).verify(signature, statement)
     except (InvalidSignature, ValueError):
