@@ -172,10 +172,10 @@ class WorkerPool:
         encoder = self._broadcast(job)
         split = self._shares(job)
         answers = self._train(job, split)
-        total = np.zeros(encoder.encoded_dimension, np.int64)
-        for share, shared in zip(split, self._totals, strict=True):
-            if len(share):
-                total += shared.array
+        parts = [shared.array for share, shared in zip(split, self._totals, strict=True) if len(share)]
+        total = parts[0].copy() if parts else np.zeros(encoder.encoded_dimension, np.int64)
+        for part in parts[1:]:
+            total += part
         return merged(job, split, answers, total)
 
     def begin_secure(self, job: Job, authority_seed: bytes) -> SecureCohort:

@@ -49,7 +49,7 @@ class RoundWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contribution:
-    """The exact integer sum of `count` encoded updates: int64, shape (d,). `metrics` are sums over
+    """The exact integer sum of `count` encoded updates: int64, shape (d,), the server's own from then on. `metrics` are sums over
     the devices: the simulator's oracle, not the protocol's.
     """
 

@@ -294,7 +294,7 @@ class Orchestrator:
         if len(total) != self._mechanism.sum_length:
             raise ValueError(f"a sum of length {len(total)} where {self._mechanism.sum_length} is expected")
         if self._total is None:
-            self._total = np.array(total, dtype=np.int64)
+            self._total = np.require(total, np.int64, requirements=["W"])
         else:
             self._total += total
 
