@@ -141,7 +141,7 @@ def true_noise_multiplier(distributed: DistributedPlan) -> float:
 
 
 def noise_suffices(distributed: DistributedPlan) -> bool:
-    """Whether one device's noise is what the fewest honest survivors need: sigma_loc >= s z c / sqrt(u_min - floor(g n)), at a price.
+    """Whether one device's noise is what the fewest honest survivors need: sigma_loc >= s z c / sqrt(u_min - k), at a price.
 
     The device computes it again: a server that states less than it promises is refused. Source: NUMBERS.md section 3.
 

@@ -15,9 +15,10 @@ from client_sim.encoding import DistributedEncoder, Encoder, encoder_of
 from client_sim.executor import Job
 from client_sim.local_work import LocalWork
 from contract import plan as plans
+from contract.collusion import colluding_devices
 from contract.entropy import Entropy, system_entropy
 from privacy.keystream import Keystream
-from secagg import LOWEST_FLOORS, Client, Context, DeviceAuthority, Floors, Parameters, thresholds
+from secagg import LOWEST_FLOORS, Client, Context, DeviceAuthority, Floors, Parameters
 from secagg.messages import DeviceMessage, ForwardedShares, ServerMessage
 from secagg.parameter_json import context_of, group_round_id
 from secagg.reasons import Abort
@@ -128,7 +129,7 @@ def _noise_fault(encoder: Encoder, parameters: Parameters) -> str | None:
     if not isinstance(encoder, DistributedEncoder):
         return "only a distributed encoding may be summed securely"
     survivors = parameters.minimum_survivors
-    honest = survivors - thresholds.count(parameters.corrupt_fraction, parameters.roster_size)
+    honest = survivors - colluding_devices(parameters.corrupt_fraction, parameters.roster_size)
     for name, chosen in encoder.vectors:
         if survivors < chosen.minimum_survivors or honest < chosen.minimum_survivors - chosen.corrupt:
             made_for = f"{chosen.minimum_survivors} survivors of whom {chosen.corrupt} are corrupt"

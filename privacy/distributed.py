@@ -47,7 +47,7 @@ class DistributedPlan:
       devices: n, for which scale and lanes are sized.
       local_sigma: deviation of one device's noise in integer units; 0 for none.
       minimum_survivors: u_min, below which nothing is unmasked.
-      corrupt: floor(g n), devices whose noise the colluding server may know.
+      corrupt: devices of a sum whose noise the colluding server may know (`contract.collusion`).
       beta: of the conditional rounding.
       minimum_separation, max_participations: the schedule, separation counted strictly between.
       sum_norm: what the norm of a sum of updates is taken to be at most, in units of the update; n c unless tuned.

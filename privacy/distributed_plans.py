@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+from contract.collusion import colluding_devices
 from privacy import overflow, rotation, rounding
 from privacy.distributed import MECHANISMS, TAIL_Z, DistributedPlan
 from privacy.rotation import Rotation
@@ -34,10 +35,10 @@ def plan(
 ) -> DistributedPlan:
     """The plan for sums of up to `devices` updates.
 
-    Local noise is z c / sqrt(minimum_survivors - floor(g devices)): the honest survivors that are guaranteed add up to z c. With `bits`
-    the scale is the published one, at which a coordinate of the sum leaves the lane with probability about 10^-4:
-    s = sqrt(2^(2 bits) - n k^2) / (2 k sqrt(c^2 n^2 / B + z^2 c^2)). Without, the scale is such that rounding adds at most 1% to the
-    norm, and the lane the narrowest that no coordinate leaves but with probability 10^-6.
+    Local noise is z c / sqrt(minimum_survivors - m), m the corrupt devices (`contract.collusion`): the honest survivors that are
+    guaranteed add up to z c. With `bits` the scale is the published one, at which a coordinate of the sum leaves the lane with
+    probability about 10^-4: s = sqrt(2^(2 bits) - n k^2) / (2 k sqrt(c^2 n^2 / B + z^2 c^2)), with k = `TAIL_Z`. Without, the scale is
+    such that rounding adds at most 1% to the norm, and the lane the narrowest that no coordinate leaves but with probability 10^-6.
 
     Args:
       mechanism: `ddg` or `skellam`.
@@ -60,7 +61,7 @@ def plan(
     """
     survivors = devices if minimum_survivors is None else minimum_survivors
     _check(mechanism, clip_norm, noise_multiplier, devices, survivors, corrupt_fraction, bits)
-    corrupt = math.floor(corrupt_fraction * devices + 1e-9)  # the binary form of 0.29 must not make 28 of 29 devices in 100
+    corrupt = colluding_devices(corrupt_fraction, devices)
     if survivors <= corrupt:
         raise ValueError(f"minimum_survivors must exceed the {corrupt} corrupt devices, not be {survivors}")
     spread = rotation.plan(dimension, largest_block=largest_block)

@@ -25,12 +25,12 @@ Some events are rare (below). Without them:
    either side of k + 1 places around x: **there are two disjoint runs of k/2 places with t - k/2 corrupt devices each**.
    Where no such pair is on the ring, K is all honest survivors of A2.
 
-So the server learns the sum of all honest survivors of one list and nothing else, and of these there are `minimum_survivors` -
-floor(g n) at least, for which devices size their noise. Every event is about counts of corrupt places in a uniform
+So the server learns the sum of all honest survivors of one list and nothing else, and of these there are at least
+`minimum_survivors` less the corrupt devices, for which devices size their noise. Every event is about counts of corrupt places in a uniform
 order, and the probabilities add up to `log2_division`. A server that tries many orders multiplies it: 2^60 tries at 2^-100
 leave 2^-40.
 
-On the complete graph nothing is left to probability: for 1 and 2 2t > k + floor(g n), where a device's own signature does not
+On the complete graph nothing is left to probability: for 1 and 2 2t > k + the corrupt devices, where a device's own signature does not
 count; for 3 a device counts as a survivor whose sealed shares opened (`secagg.client.consistency_check`), and 4 is immediate.
 """
 
@@ -51,7 +51,7 @@ def log2_division(n: int, degree: int, threshold: int, corrupt: int) -> float:
       n: devices on the roster.
       degree: k, even.
       threshold: t.
-      corrupt: floor(g n).
+      corrupt: of the roster (`contract.collusion`).
 
     Raises:
       ValueError: for an odd degree, or one that is no ring's.

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from contract.collusion import colluding_devices
 from secagg import thresholds
 from secagg.parameters import Parameters
 from secagg.thresholds import Topology
@@ -40,7 +41,7 @@ class Floors:
             return f"a corrupt fraction of {parameters.corrupt_fraction:g} is below the floor of {self.corrupt_fraction:g}"
         if parameters.corrupt_fraction >= 1 / 3:
             return f"no threshold withstands a corrupt fraction of {parameters.corrupt_fraction:g}"
-        honest = parameters.minimum_survivors - thresholds.count(parameters.corrupt_fraction, parameters.roster_size)
+        honest = parameters.minimum_survivors - colluding_devices(parameters.corrupt_fraction, parameters.roster_size)
         if honest < 2:
             return "a sum must hold the inputs of two honest devices at least"
         return self.topology_fault(parameters, parameters.topology(parameters.roster_size))
@@ -51,7 +52,7 @@ class Floors:
         Source: NUMBERS.md, section 4: the complete graph with t >= ceil(2(k+1)/3) up to 64 devices, 2t > k + t1 everywhere, and
         the bound on a cut at 2^-100; `secagg.division` for the bound on a division at 2^-100.
         """
-        n, corrupt = topology.roster_size, thresholds.count(parameters.corrupt_fraction, topology.roster_size)
+        n, corrupt = topology.roster_size, colluding_devices(parameters.corrupt_fraction, topology.roster_size)
         if n < parameters.minimum_roster:
             return f"{n} devices are below the smallest roster of {parameters.minimum_roster}"
         if not topology.separates:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from contract.collusion import colluding_devices
 from secagg import thresholds
 from secagg.thresholds import Topology
 
@@ -176,10 +177,10 @@ def choose(
       minimum_roster: by default the roster size.
 
     Guarantee:
-      Up to floor(g n) devices may give the server everything. For every roster in the range 2t > k + t1, and (up to 2^-100 over the
-      graph, for each graph that the server tries) whatever it says to whom, the only sum that it learns is that of all honest survivors of
-      one list, `secagg.division`. Any floor(q n) may leave at any time and the round still ends with a sum (up to 2^-30, for leaving that
-      does not depend on the graph).
+      Up to floor(g n) devices, and one where g > 0, may give the server everything. For every roster in the range 2t > k + t1, and (up
+      to 2^-100 over the graph, for each graph that the server tries) whatever it says to whom, the only sum that it learns is that of all
+      honest survivors of one list, `secagg.division`. Any floor(q n) may leave at any time and the round still ends with a sum (up to
+      2^-30, for leaving that does not depend on the graph).
 
     Raises:
       Infeasible: naming what cannot be met and the nearest that can; a cohort that is too large for one group is split by its caller.
@@ -202,7 +203,7 @@ def choose(
     _refuse_size(roster_size, degree)
     left = smallest - thresholds.count(drop_fraction, smallest)
     floor = left if minimum_survivors is None else minimum_survivors
-    _refuse_floor(floor, smallest, thresholds.count(corrupt_fraction, roster_size))
+    _refuse_floor(floor, smallest, colluding_devices(corrupt_fraction, roster_size))
     return Parameters(
         roster_size=roster_size,
         minimum_roster=smallest,

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from contract import canonical
 from contract.canonical import Json
-from secagg import authority, thresholds
+from contract.collusion import colluding_devices
+from secagg import authority
 from secagg.authority import Certificate, OneTimeIdentity
 from secagg.context import Context
 from secagg.hashing import encode
@@ -43,7 +44,7 @@ def write_receipt(context: Context, ctx1: bytes, topology: Topology, identity: O
             "cohort": topology.roster_size,
             "degree": topology.degree,
             "threshold": topology.threshold,
-            "corrupt": thresholds.count(parameters.corrupt_fraction, topology.roster_size),
+            "corrupt": colluding_devices(parameters.corrupt_fraction, topology.roster_size),
             "minimum_survivors": parameters.minimum_survivors,
             "vectors": lanes,
         }

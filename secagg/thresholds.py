@@ -9,6 +9,7 @@ import functools
 import math
 from dataclasses import dataclass
 
+from contract.collusion import colluding_devices
 from secagg.division import log2_division
 
 COMPLETE_UP_TO = 64
@@ -48,7 +49,7 @@ class Topology:
 
 
 def count(fraction: float, n: int) -> int:
-    """floor(fraction n), not upset by the binary form of the fraction.
+    """floor(fraction n), not upset by the binary form of the fraction: devices that may leave (for corrupt ones: `contract.collusion`).
 
     >>> count(0.07, 100), count(0.29, 100), count(0.1, 79)
     (7, 29, 7)
@@ -62,7 +63,7 @@ def complete_topology(n: int, corrupt_fraction: float) -> Topology:
     >>> complete_topology(32, 0.05)
     Topology(roster_size=32, degree=31, threshold=22, corrupt_neighbours=1, survivors_per_window=0)
     """
-    corrupt = count(corrupt_fraction, n)
+    corrupt = colluding_devices(corrupt_fraction, n)
     threshold = max(-(-2 * n // 3), (n - 1 + corrupt) // 2 + 1)
     return Topology(n, n - 1, threshold, corrupt, 0)
 
@@ -77,7 +78,7 @@ def ring_topology(n: int, degree: int, threshold: int, corrupt_fraction: float) 
     (`connected`) takes the dropped ones to be independent of the graph. It is the second of two defences: `secagg.division` proves
     more, from the threshold.
     """
-    corrupt = count(corrupt_fraction, n)
+    corrupt = colluding_devices(corrupt_fraction, n)
     in_two_runs = corrupt_in_sample(n, corrupt, degree, SECURITY_BITS + math.log2(n) - 1)
     neighbours = corrupt_in_sample(n, corrupt, degree, SECURITY_BITS + 1)
     return Topology(n, degree, threshold, neighbours, in_two_runs // 2 + 1)
@@ -103,7 +104,7 @@ def smallest_ring(
     >>> smallest_ring(100, 0.05, 0.05, security_bits=40), smallest_ring(1000, 0.10, 0.10)
     ((16, 11), (150, 108))
     """
-    corrupt, dropped = count(corrupt_fraction, n), count(drop_fraction, n)
+    corrupt, dropped = colluding_devices(corrupt_fraction, n), count(drop_fraction, n)
     for degree in range(2, n - 1, 2):
         if not connected(n, degree, corrupt + dropped, security_bits):
             continue
@@ -126,7 +127,7 @@ def undivided_ring(n: int, corrupt_fraction: float, drop_fraction: float) -> tup
     published = smallest_ring(n, corrupt_fraction, drop_fraction)
     if published is None:
         return None
-    corrupt, dropped = count(corrupt_fraction, n), count(drop_fraction, n)
+    corrupt, dropped = colluding_devices(corrupt_fraction, n), count(drop_fraction, n)
     for degree in range(published[0], n - 1, 2):
         highest = present_in_sample(n, n - dropped, degree, COMPLETENESS_BITS)
         tolerated = corrupt_in_sample(n, corrupt, degree, SECURITY_BITS + 1)
@@ -151,7 +152,7 @@ def ring_serves(n: int, degree: int, threshold: int, corrupt_fraction: float, dr
     >>> ring_serves(1000, 150, 108, 0.1, 0.1), ring_serves(1000, 150, 108, 0.1, 0.3)
     (True, False)
     """
-    corrupt, dropped = count(corrupt_fraction, n), count(drop_fraction, n)
+    corrupt, dropped = colluding_devices(corrupt_fraction, n), count(drop_fraction, n)
     ring = ring_topology(n, degree, threshold, corrupt_fraction)
     return (
         ring.separates

@@ -1,8 +1,8 @@
 """A cohort in several groups, each with its own secure aggregation: who is where, and what the sums cost together.
 
 The server reads every group's sum before it adds them up. So the noise of a group has to stand alone: it is calibrated for the fewest
-honest survivors of one group, g of whose roster are corrupt (an assumption about each group: if all corrupt devices of a cohort of n may
-meet in one group of m, the task has to say g n / m).
+honest survivors of one group, of whose roster of m max(1, floor(g m)) are corrupt where g > 0 (an assumption about each group, and who is
+in which is the server's word: if all corrupt devices of a cohort of n may meet in one group of m, the task has to say g n / m).
 
 What one round reveals is (A_1, ..., A_J), A_j the noised sum of group j (absent where the group was abandoned). Who is in which group does
 not depend on data: the i-th device that was taken into the cohort is in group i mod J. Take neighbours that differ in one device's data

@@ -1,9 +1,10 @@
 """Whose noise is in a run's sums, as its task says: how a cohort is split, and how many devices of a sum may show their noise."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from contract.collusion import colluding_devices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class NoisedSums:
         if any(type(one) is not int or one < 1 for one in (goal, size or goal)) or not 0 <= fraction < 1:
             raise ValueError(f"no cohort of {goal} in groups of {size} with a corrupt fraction of {fraction}")
         groups = 1 if size is None else -(-goal // size)
-        return cls(groups=groups, roster=goal // groups, corrupt=math.floor(fraction * (goal // groups) + 1e-9))
+        return cls(groups=groups, roster=goal // groups, corrupt=colluding_devices(fraction, goal // groups))
 
     def fewest(self, count: int, *, floor: int) -> int:
         """A number of devices that each of a round's sums holds at least, when `count` are in all of them.

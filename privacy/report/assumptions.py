@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from contract import canonical
+from privacy.ledger.noised_sums import NoisedSums
 from privacy.report.run_record import Facts, RunRecord, parts_of
 
 ENFORCED, CHECKED, ASSUMED, VIOLATED = "enforced", "checked", "assumed", "violated"
-_DISTRIBUTED = ("ddg", "skellam")
+DISTRIBUTED = ("ddg", "skellam")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,17 +86,34 @@ def _noise(record: RunRecord) -> Iterator[Assumption]:
             name="noise-law", text="What is drawn differs from the stated law by a proven distance, which is part of delta.",
             status=ENFORCED, evidence=evidence,
         )  # fmt: skip
-    if record.task["privacy"]["mechanism"] in _DISTRIBUTED:
-        corrupt = record.task.get("aggregation", {}).get("corrupt_fraction", "0")
-        yield Assumption(
-            name="honest-noise", text=f"At most a fraction {corrupt} of a round's devices withholds its noise or shows it to the server.",
-            status=ASSUMED, evidence="the colluding claim prices that fraction; beyond it nothing is promised",
-        )  # fmt: skip
+    if record.task["privacy"]["mechanism"] in DISTRIBUTED:
+        yield _honest_noise(record)
     else:
         yield Assumption(
             name="trusted-server", text="The server adds the noise, and its operator does not look at single updates or at the noise key.",
             status=ASSUMED, evidence="sums and key live in memory and in one file (0600), which is destroyed at the end of the run",
         )  # fmt: skip
+
+
+def _honest_noise(record: RunRecord) -> Assumption:
+    """Of each sum that the server sees: who counts on a fraction of the whole cohort counts on where the server puts people."""
+    sums, fraction = NoisedSums.of(record.task), record.task.get("aggregation", {}).get("corrupt_fraction", "0")
+    where = "each group's" if sums.groups > 1 else "a round's"
+    if not record.claims_collusion or not sums.corrupt:
+        text = f"Every one of {where} devices adds its noise and shows it to nobody."
+        evidence = (
+            "there is no claim against a colluding server: one device that shows it its noise takes that noise out of the sum"
+        )
+        return Assumption(name="honest-noise", text=text, status=ASSUMED, evidence=evidence)
+    most = f"at most {sums.corrupt} (the fraction {fraction}, and one at least)"
+    text = f"Of {where} {sums.roster} devices {most} withhold their noise or show it to the server."
+    evidence = f"the colluding claim prices {sums.corrupt}; beyond it nothing is promised"
+    if sums.groups > 1:
+        evidence += (
+            "; who is in which group is the server's word: one that lies may put all devices it has into one group, where only these "
+            f"{sums.corrupt} are priced"
+        )
+    return Assumption(name="honest-noise", text=text, status=ASSUMED, evidence=evidence)
 
 
 def _contribution(record: RunRecord) -> Iterator[Assumption]:

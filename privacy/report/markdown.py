@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from privacy.ledger.noised_sums import NoisedSums
+
 Report = Mapping[str, Any]
 
 
@@ -112,9 +114,10 @@ def _guarantee(guarantee: Mapping[str, Any], task: Mapping[str, Any]) -> Iterato
         group = guarantee["group"]
         yield f"- a person with {group['devices']} devices: epsilon {shown(group['epsilon'])} at the same delta"
     if guarantee["colluding"] is not None:
-        colluding, share = guarantee["colluding"], task.get("aggregation", {}).get("corrupt_fraction")
+        colluding, sums = guarantee["colluding"], NoisedSums.of(task)
+        where = "each group's" if sums.groups > 1 else "a round's"
         yield (
-            f"- against a server to which a fraction {share} of a round's devices gives its noise: epsilon "
+            f"- against a server to which {sums.corrupt} of {where} devices give their noise: epsilon "
             f"{shown(colluding['epsilon'])} at the same delta"
         )
     yield f"- tier: {guarantee['tier']}"

@@ -135,6 +135,8 @@ def first_lines(record: RunRecord, found: Sequence[Assumption], *, private: bool
         lines.append(f"WEAK DELTA: {record.delta:g} is not below 1/n for the n = {against[0]} devices {against[1]}.")
     if not private:
         lines.append("NO GUARANTEE: no differentially private mechanism has been charged.")
+    if record.task.get("aggregation", {}).get("secure") and not record.claims_collusion:
+        lines.append(_no_claim(record))
     lines += [
         f"VIOLATED: {line.name}: {line.text} ({line.evidence})"
         for line in found
@@ -154,6 +156,13 @@ def first_lines(record: RunRecord, found: Sequence[Assumption], *, private: bool
     if uncovered:
         lines.append("Not covered: " + "; ".join(uncovered) + ".")
     return lines
+
+
+def _no_claim(record: RunRecord) -> str:
+    why = "it counts on the noise of every device of a sum, so that one device which shows the server its noise is one too many"
+    if record.task["privacy"]["mechanism"] not in assumptions.DISTRIBUTED:
+        why = "the devices add no noise"
+    return f"NO CLAIM against a colluding server: {why}."
 
 
 def _report(
@@ -195,7 +204,8 @@ def _report(
 def _guarantee(record: RunRecord, event: Facts | None) -> dict[str, Any]:
     priced = claims.claim(event, record.delta)
     scope = checklist.definition(record, event)
-    colluding = run_record.actual_event(record.colluding, record)
+    planned = event is not None and record.latest is None
+    colluding = run_record.actual_event(record.planned_colluding if planned else record.colluding, record)
     devices = max(2, int(record.task["privacy"].get("devices_per_person", 1)))
     return {
         **priced,

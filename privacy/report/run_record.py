@@ -63,6 +63,17 @@ class RunRecord:
         return None if self.latest is None else self.latest.get("colluding")
 
     @property
+    def planned_colluding(self) -> Facts | None:
+        """What all planned rounds would cost by that claim."""
+        return self.registered["facts"].get("planned_colluding")
+
+    @property
+    def claims_collusion(self) -> bool:
+        """Whether anything is promised against a server that colludes with devices, by what was charged, before that by what is planned."""
+        event = self.planned_colluding if self.latest is None else self.colluding
+        return event is not None and all(part["kind"] != events.UnboundedEvent.kind for part in parts_of(event))
+
+    @property
     def committed(self) -> Sequence[Facts]:
         """Outcomes with a model."""
         return [facts for facts in self.outcomes if facts["result"] == "committed"]

@@ -47,7 +47,7 @@ class Client:
         must have been called before.
 
     Guarantee:
-      As long as at most floor(g n) devices of the roster tell the server everything, a lying server learns the sums that end
+      As long as at most max(1, floor(g n)) devices of the roster tell the server everything, a lying server learns the sums that end
       in a result, of `minimum_survivors` devices or more each, and nothing else about the input: not by any order, repetition
       or content of messages (DDH in Curve25519, AES, HKDF and SHA-256 as random oracle; up to 2^-40 over
       the graph that a server may grind, where that is proved: on the complete graph there is no graph to grind, and on a ring

@@ -193,7 +193,7 @@ def test_distributed_run_is_reported_with_both_claims() -> None:
     assert report["guarantee"]["epsilon"] < run_report(story[:2])["guarantee"]["epsilon"]
     assert report["setting"]["noise_added_by"] == "devices"
     assert statuses(report)["honest-noise"] == statuses(report)["secure-aggregation"] == "assumed"
-    assert "against a server to which a fraction 0.05 of a round's devices gives its noise" in to_markdown(report)
+    assert "against a server to which 1 of a round's devices give their noise" in to_markdown(report)
     verdict = verify([LoggedEntry(place, body) for place, body in enumerate(story)], key=KEY, checkpoints=[], complete=False)
     assert verdict.problems == ()
 

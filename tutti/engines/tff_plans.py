@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from contract.canonical import Json
+from contract.collusion import colluding_devices
 from contract.errors import Problem
 from contract.task import TaskSpec
 from privacy import adaptive_clip, distributed_plans, events, tree_sensitivity
@@ -176,7 +177,7 @@ def _adaptive_noise(spec: TaskSpec) -> tuple[float, float]:
 def _distributed(spec: TaskSpec, dimension: int, common: Mapping[str, Any]) -> TffPlan:
     """TFF spreads its noise over n expected devices; it is asked for so much that the fewest honest survivors still add up to z c."""
     privacy, n = spec.privacy, spec.cohort.report_goal
-    corrupt = math.floor(spec.aggregation.corrupt_fraction * n + 1e-9)
+    corrupt = colluding_devices(spec.aggregation.corrupt_fraction, n)
     if spec.minimum_survivors <= corrupt:
         raise ValueError(f"minimum_survivors must exceed the {corrupt} corrupt devices, not be {spec.minimum_survivors}")
     raised = (privacy.noise_multiplier or 0.0) * math.sqrt(n / (spec.minimum_survivors - corrupt))
