@@ -151,10 +151,10 @@ class SecureGroup:
             self._sent[(session, step)] = digest
         return fault
 
-    def receive_input(self, session: SessionId, raw: bytes, now_s: float) -> Fault | None:
-        """Adds a masked input; or says why not."""
-        message = wire.read_device_message(raw)
-        if not isinstance(message, MaskedInput):
+    def receive_input(self, session: SessionId, raw: bytes | bytearray, now_s: float) -> Fault | None:
+        """Adds a masked input; or says why not. Nothing of `raw` is kept."""
+        message = wire.read_masked_input(raw)
+        if message is None:
             return Fault(AbortReason.FOREIGN_MESSAGE, ends=True)
         if not self.collecting or now_s > self.deadline_s:
             return Fault(AbortReason.DEADLINE_PASSED)

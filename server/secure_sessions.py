@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.entropy import Entropy, system_entropy
+from contract.errors import ErrorCode, TuttiError
 from contract.ids import AggregationId, RunId, SessionId, aggregation_id
 from contract.messages import (
     Aborted,
@@ -176,13 +177,28 @@ class SecureSessionTable(SessionTable):
         waiting = [group for group in self._groups if group.phase is Phase.AWAITING_CHARGE]
         if waiting and not self._asked and all(group.ended or group in waiting for group in self._groups):
             self._asked = True
-            charged = self._charged(waiting, now_s)
-            for group in waiting:
-                if charged:
-                    group.request_unmasking(now_s)
-                    group.advance(now_s)
-                else:
-                    group.abort()
+            try:
+                self._ask_for_shares(waiting, now_s)
+            except TuttiError:
+                raise
+            except Exception as error:  # whatever it is, the charge may be committed: only a run that stops and resumes looks
+                raise TuttiError(
+                    ErrorCode.RUN_STATE, f"a round may be charged and cannot go on ({type(error).__name__}): resume the run"
+                ) from error
+
+    def _ask_for_shares(self, waiting: list[SecureGroup], now_s: float) -> None:
+        """Charges, and only then makes the requests for shares.
+
+        Raises:
+          TuttiError, or anything else that the store raises: it is not known then what is on the record.
+        """
+        charged = self._charged(waiting, now_s)
+        for group in waiting:
+            if charged:
+                group.request_unmasking(now_s)
+                group.advance(now_s)
+            else:
+                group.abort()
 
     def _lose_all(self, index: int, now_s: float, fault: AbortReason, *, but: Any = None) -> None:
         """The devices of a group that have no part in it any more."""
@@ -232,11 +248,11 @@ class SecureSessionTable(SessionTable):
             return self._end(session_id, session, whole, now_s)
         if not self._rounds.collecting:
             return self._aborted(AbortReason.DEADLINE_PASSED, now_s)
-        fault = group.receive_input(session_id, bytes(whole), now_s)
+        fault = group.receive_input(session_id, whole, now_s)
         if fault is not None:
             return self._refuse(session_id, session, fault, now_s)
         self._rounds.report(np.array([now_s]))
-        self._uploads.finished(session_id, now_s)
+        self._uploads.finished(session_id, now_s, reusable=True)
         session.place = Place.ACCEPTED
         return None
 

@@ -17,9 +17,9 @@ LONGEST_S = 300.0
 class Upload:
     """One device's bytes, `num_bytes` of them, with the SHA-256 of what is there so far."""
 
-    def __init__(self, *, num_bytes: int, sha256: Digest, now_s: float) -> None:
+    def __init__(self, *, num_bytes: int, sha256: Digest, now_s: float, buffer: bytearray | None = None) -> None:
         self.num_bytes, self.sha256 = num_bytes, sha256
-        self._buffer = bytearray(num_bytes)
+        self._buffer = bytearray(num_bytes) if buffer is None else buffer
         self._hash: Any = hashlib.sha256()
         self.offset = 0
         self.opened_s = self.touched_s = now_s
@@ -43,6 +43,11 @@ class Upload:
             return AbortReason.WRONG_OFFSET
         return self._buffer if self._hash.hexdigest() == self.sha256 else AbortReason.WRONG_HASH
 
+    @property
+    def buffer(self) -> bytearray:
+        """The memory behind the upload: what is in it beyond the offset is anything."""
+        return self._buffer
+
     def stalled(self, now_s: float) -> bool:
         """Whether another device should have this place."""
         return now_s - self.touched_s > STALL_S or now_s - self.opened_s > LONGEST_S
@@ -59,6 +64,7 @@ class Uploads:
 
     def __init__(self) -> None:
         self._open: dict[SessionId, Upload] = {}
+        self._spare: list[bytearray] = []
         self.mean_s = 0.1
 
     def __len__(self) -> int:
@@ -75,19 +81,28 @@ class Uploads:
                 self.drop(other)
         if len(self._open) >= MOST_IN_FLIGHT:
             return None
-        upload = self._open[session] = Upload(num_bytes=num_bytes, sha256=sha256, now_s=now_s)
+        spare = self._spare.pop() if self._spare else None
+        buffer = spare if spare is not None and len(spare) == num_bytes else None
+        upload = self._open[session] = Upload(num_bytes=num_bytes, sha256=sha256, now_s=now_s, buffer=buffer)
         return upload
 
-    def finished(self, session: SessionId, now_s: float) -> None:
-        """Forgets an upload that was taken, and learns how long one takes."""
+    def finished(self, session: SessionId, now_s: float, *, reusable: bool = False) -> None:
+        """Forgets an upload that was taken, and learns how long one takes.
+
+        Args:
+          reusable: nobody looks at its bytes any more, so that another upload may have their memory.
+        """
         upload = self._open.pop(session, None)
         if upload is not None:
             self.mean_s += 0.2 * (now_s - upload.opened_s - self.mean_s)
+            if reusable and len(self._open) + len(self._spare) < MOST_IN_FLIGHT:
+                self._spare.append(upload.buffer)
 
     def drop(self, session: SessionId) -> None:
         """Forgets an upload."""
         self._open.pop(session, None)
 
     def clear(self) -> None:
-        """Forgets all of them."""
+        """Forgets all of them, and lets their memory go."""
         self._open.clear()
+        self._spare.clear()

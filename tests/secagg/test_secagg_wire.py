@@ -118,3 +118,50 @@ def test_both_shares_of_one_neighbour_cannot_be_encoded():
     share.mask_key = b"b" * 32
     assert share.WhichOneof("share") == "mask_key"
     assert not share.self_mask
+
+
+def written_by_protobuf(message: MaskedInput) -> bytes:
+    words = message.words.astype("<u8").tobytes()
+    return pb.DeviceMessage(masked_input=pb.MaskedInput(context=message.context, words=words)).SerializeToString()
+
+
+def same(one, other) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.context == other.context and one.words.dtype == other.words.dtype and one.words.tolist() == other.words.tolist()
+
+
+@given(context=st.binary(max_size=40), words=st.lists(st.integers(0, 2**64 - 1), max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_a_masked_input_has_the_bytes_that_protobuf_writes(context, words):
+    message = MaskedInput(context=context, words=np.array(words, np.uint64))
+    raw = wire.write_device_message(message)
+    assert raw == written_by_protobuf(message)
+    assert same(wire.read_masked_input(raw), wire.read_device_message(raw))
+    assert same(wire.read_masked_input(bytearray(raw)), message)
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_masked_input_is_read_as_protobuf_reads_it_whatever_was_done_to_its_bytes(data):
+    raw = bytearray(written_by_protobuf(MaskedInput(context=bytes(32), words=np.arange(20, dtype=np.uint64))))
+    at = data.draw(st.integers(0, 45))
+    match data.draw(st.sampled_from(["change", "cut", "insert", "append"])):
+        case "change":
+            raw[at] = data.draw(st.integers(0, 255))
+        case "cut":
+            del raw[-at:]
+        case "insert":
+            raw[at:at] = data.draw(st.binary(min_size=1, max_size=9))
+        case _:
+            raw += data.draw(st.binary(min_size=1, max_size=9))
+    expected = wire.read_device_message(bytes(raw))
+    assert same(wire.read_masked_input(raw), expected if isinstance(expected, MaskedInput) else None)
+
+
+def test_fields_in_another_order_are_read_as_well():
+    words = np.arange(3, dtype=np.uint64)
+    inner = b"\x12\x18" + words.tobytes() + b"\x0a\x01c"
+    assert same(wire.read_masked_input(b"\x1a" + bytes([len(inner)]) + inner), MaskedInput(context=b"c", words=words))
+    large = MaskedInput(context=bytes(32), words=np.arange(40_000, dtype=np.uint64))
+    assert same(wire.read_masked_input(written_by_protobuf(large)), large)
