@@ -1,7 +1,10 @@
 """The session table of a secure task under devices and networks that misbehave: each costs its own contribution only."""
 
+import asyncio
 import hashlib
 import itertools
+import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,9 @@ import pytest
 
 from client_sim.secure_work import secure_context
 from contract import task
+from contract.clock import SystemClock
 from contract.entropy import system_entropy
+from contract.errors import ErrorCode, TuttiError
 from contract.ids import Digest, RunId, SessionId
 from contract.messages import (
     Aborted,
@@ -35,7 +40,9 @@ from server import registration, tasks
 from server.keys import KeyDirectory
 from server.orchestrator import Orchestrator
 from server.pace import PaceSteering
+from server.recorder import RoundRecorder
 from server.registration import RunSettings
+from server.rpc.hosting import HostedRun
 from server.secure_sessions import SecureSessionTable
 from server.store.store import Store
 
@@ -208,3 +215,52 @@ def test_rosters_are_written_when_asked_for(bench: Bench, monkeypatch: pytest.Mo
     rosters = answers(bench, cohort, SecureStep.ADVERTISE_KEYS)
     assert len(rosters) == GOAL
     assert len({len(roster.identities) for roster in rosters.values()}) == 1
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_fault_of_the_store_in_the_charge_ends_the_run_and_reveals_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    """Whether the charge came to be on the record nobody knows then; a run that went on would wait for shares for ever."""
+    cohort = bench.cohort()
+    clients = {name: bench.client(assignment) for name, assignment in cohort.items()}
+    for name, assignment in cohort.items():
+        bench.say(assignment, SecureStep.ADVERTISE_KEYS, clients[name].advertise_keys())
+    rosters = answers(bench, cohort, SecureStep.ADVERTISE_KEYS)
+    members = {name: cohort[name] for name in rosters}
+    for name, assignment in members.items():
+        bench.say(assignment, SecureStep.SHARE_KEYS, clients[name].handle(rosters[name]))
+    for name, message in answers(bench, members, SecureStep.SHARE_KEYS).items():
+        bench.upload(members[name], clients[name].handle(message))
+    survivors = answers(bench, members, SecureStep.MASKED_INPUT)
+    charge = RoundRecorder.charge
+
+    def fails_once(recorder: RoundRecorder, *args: Any, **named: Any) -> Any:
+        monkeypatch.setattr(RoundRecorder, "charge", charge)
+        if committed:
+            charge(recorder, *args, **named)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(RoundRecorder, "charge", fails_once)
+
+    async def play() -> None:
+        run = HostedRun(table=bench.table, population="phones", clock=SystemClock(), on_round=lambda facts: True)
+        replies = list[object]()
+        for name, assignment in members.items():
+            message = wire.write_device_message(clients[name].handle(survivors[name]))
+            request = SecureRequest(name, assignment.authorization_token, SecureStep.CONSISTENCY_CHECK, message)
+            replies.append((await asyncio.gather(run.handle(request), return_exceptions=True))[0])
+            if isinstance(replies[-1], BaseException):
+                break
+        assert isinstance(replies[-1], TuttiError)
+        assert replies[-1].code is ErrorCode.RUN_STATE
+        assert "OperationalError" in replies[-1].detail
+        assert "disk" not in replies[-1].detail
+        assert run.ended.exception() is replies[-1]
+        await run.close()
+
+    asyncio.run(play())
+    assert not [reply for reply in answers(bench, members, SecureStep.CONSISTENCY_CHECK).values() if reply is not None]
+    kinds = [json.loads(entry.body)["kind"] for entry in bench.store.ledger.entries(run=bench.table.run)]
+    assert kinds.count("round-charged") == int(committed)
+    assert "round-outcome" not in kinds
