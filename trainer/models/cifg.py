@@ -7,7 +7,8 @@ r_t projected output, c_t cell, m_t = o * tanh(c_t), P projection:
     c = f c + (1 - f) u ;  m = o tanh(c) ;  r = m P
 
 The product x Wx of all steps is taken before the scan, and every weight gradient is one product over all steps after it; what
-remains inside of the scans are the two products that depend on the step before.
+remains inside of the scans are the two products that depend on the step before. The gates are kept as arrays of their own, since
+XLA's loops on a CPU are scalar where they read two slices of one array.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -38,25 +39,23 @@ def cifg(x: Array, wx: Array, wr: Array, b: Array, p: Array) -> Array:
 def _forward(x: Array, wx: Array, wr: Array, b: Array, p: Array) -> tuple[Array, Residuals]:
     steps, rows, inputs = x.shape
     units = p.shape[0]
-    gx = (x.reshape(steps * rows, inputs) @ wx + b).reshape(steps, rows, -1)
+    gx = (x.reshape(steps * rows, inputs) @ wx).reshape(steps, rows, -1)
 
     def step(state: tuple[Array, Array], gx_t: Array) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
         r, c = state
-        g = gx_t + r @ wr
-        gates = jax.nn.sigmoid(g[:, : 2 * units])
-        f, o = gates[:, :units], gates[:, units:]
-        u = jnp.tanh(g[:, 2 * units :])
+        f, o, u = _split(r @ wr + gx_t + b, units)
+        f, o, u = _sigmoid(f), _sigmoid(o), jnp.tanh(u)
         c = u + f * (c - u)
         r = (o * jnp.tanh(c)) @ p
-        return (r, c), (gates, u, c, r)
+        return (r, c), (f, o, u, c, r)
 
     start = (jnp.zeros((rows, p.shape[1]), x.dtype), jnp.zeros((rows, units), x.dtype))
-    _, (gates, u, c, r) = jax.lax.scan(step, start, gx)
-    return r, (x, wx, wr, p, gates, u, c, r)
+    _, (f, o, u, c, r) = jax.lax.scan(step, start, gx)
+    return r, (x, wx, wr, p, f, o, u, c, r)
 
 
 def _backward(residuals: Residuals, dr: Array) -> tuple[Array, Array, Array, Array, Array]:
-    x, wx, wr, p, gates, u, c, r = residuals
+    x, wx, wr, p, f, o, u, c, r = residuals
     steps, rows, inputs = x.shape
     units = p.shape[0]
     c_before = jnp.concatenate([jnp.zeros_like(c[:1]), c[:-1]])
@@ -65,24 +64,34 @@ def _backward(residuals: Residuals, dr: Array) -> tuple[Array, Array, Array, Arr
 
     def step(state: tuple[Array, Array], saved: tuple[Array, ...]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         dr_next, dc = state
-        dr_t, gates_t, u_t, tanh_t, before = saved
-        f, o = gates_t[:, :units], gates_t[:, units:]
+        dr_t, f_t, o_t, u_t, tanh_t, before = saved
         dr_t = dr_t + dr_next
         dm = dr_t @ p_t
-        dc = dc + dm * o * (1.0 - tanh_t * tanh_t)
-        dg = jnp.concatenate(
-            [dc * (before - u_t) * f * (1.0 - f), dm * tanh_t * o * (1.0 - o), dc * (1.0 - f) * (1.0 - u_t * u_t)], axis=1
-        )
-        return (dg @ wr_t, dc * f), (dg, dr_t)
+        dc = dc + dm * o_t * (1.0 - tanh_t * tanh_t)
+        df = dc * (before - u_t) * f_t * (1.0 - f_t)
+        do = dm * tanh_t * o_t * (1.0 - o_t)
+        du = dc * (1.0 - f_t) * (1.0 - u_t * u_t)
+        dg = jnp.concatenate([df, do, du], axis=1)
+        return (dg @ wr_t, dc * f_t), (dg, dr_t)
 
     start = (jnp.zeros_like(dr[0]), jnp.zeros_like(c[0]))
-    _, (dg, dr) = jax.lax.scan(step, start, (dr, gates, u, tanh_c, c_before), reverse=True)
+    _, (dg, dr) = jax.lax.scan(step, start, (dr, f, o, u, tanh_c, c_before), reverse=True)
     dg_rows = dg.reshape(steps * rows, 3 * units)
     r_before = jnp.concatenate([jnp.zeros_like(r[:1]), r[:-1]]).reshape(steps * rows, -1)
-    m = (gates[:, :, units:] * tanh_c).reshape(steps * rows, units)
+    m = (o * tanh_c).reshape(steps * rows, units)
     dx = (dg_rows @ wx.T).reshape(x.shape)
     dwx = x.reshape(steps * rows, inputs).T @ dg_rows
     return dx, dwx, r_before.T @ dg_rows, dg_rows.sum(axis=0), m.T @ dr.reshape(steps * rows, -1)
+
+
+def _split(gates: Array, units: int) -> list[Array]:
+    """The three gates of an array of shape (rows, 3 units)."""
+    return [gates[:, first * units : (first + 1) * units] for first in range(3)]
+
+
+def _sigmoid(x: Array) -> Array:
+    """The logistic function, right to the rounding of 1 in float32 (a small value to no more digits), without a division."""
+    return 0.5 + 0.5 * jnp.tanh(0.5 * x)
 
 
 cifg.defvjp(_forward, _backward)
