@@ -34,6 +34,7 @@ class DevicePolicy:
     Args:
       minimum_separation: fewest releases between two participations that it agrees to.
       trustworthiness_s: youngest record that it trusts.
+      most_participations: its own cap in one population; a server may say fewer. None takes the server's word, which may be no cap at all.
       largest_clip_norm: largest influence on a sum that it agrees to.
       least_noise_multiplier: under secure aggregation, the least noise of the fewest honest survivors' sum, in units of the norm that
         an update can have after rounding (its true sensitivity, which is above the clip norm), as the accountant prices it.
@@ -42,6 +43,7 @@ class DevicePolicy:
 
     minimum_separation: int = 0
     trustworthiness_s: float = 0.0
+    most_participations: int | None = None
     largest_clip_norm: float = float("inf")
     least_noise_multiplier: float = 0.0
     most_bytes: int = 1 << 30

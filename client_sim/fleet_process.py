@@ -61,7 +61,7 @@ class Device:
             np.array([self.index]),
             spec.current_index,
             minimum_separation=request.minimum_separation,
-            max_participations=spec.max_participations,
+            max_participations=request.max_participations,
             trustworthiness_s=request.trustworthiness_s,
         )
         may = bool(eligible[0]) and int(records.last(np.array([self.index]))[0]) < spec.current_index

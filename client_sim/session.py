@@ -163,7 +163,8 @@ def _before_assignment(state: CheckingIn | ReadingRecord | Declining | Requestin
         case CheckingIn(facts), EligibilitySpec() as spec:
             separation = max(spec.minimum_separation, facts.policy.minimum_separation)
             trust_s = max(spec.trustworthiness_s, facts.policy.trustworthiness_s)
-            return ReadingRecord(facts, spec), (ReadRecord(spec, separation, trust_s),)
+            caps = [cap for cap in (spec.max_participations, facts.policy.most_participations) if cap is not None]
+            return ReadingRecord(facts, spec), (ReadRecord(spec, separation, trust_s, min(caps, default=None)),)
         case ReadingRecord(facts, spec), RecordRead(eligible):
             request = AssignmentRequest(spec.session_id, eligible)
             return (Requesting(facts, spec, request) if eligible else Declining(facts, request)), (Send(request),)

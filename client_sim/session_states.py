@@ -289,11 +289,12 @@ class SendChunks:
 
 @dataclass(frozen=True, slots=True)
 class ReadRecord:
-    """Find out whether the device may take part; separation and trustworthiness are at the device's own floors or above."""
+    """Find out whether the device may take part; separation and trustworthiness are at its own floors or above, its cap at most its own."""
 
     spec: EligibilitySpec
     minimum_separation: int
     trustworthiness_s: float
+    max_participations: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -175,7 +176,16 @@ class TestOrder:
     def test_the_devices_own_floors_hold(self) -> None:
         state, _ = begin("p", client_version="1", policy=DevicePolicy(minimum_separation=9, trustworthiness_s=5.0))
         _, (action,) = step(state, SPEC)
-        assert action == ReadRecord(SPEC, 9, 5.0)
+        assert action == ReadRecord(SPEC, 9, 5.0, SPEC.max_participations)
+
+    @pytest.mark.parametrize(
+        ("server", "own", "cap"), [(None, None, None), (None, 3, 3), (5, None, 5), (5, 3, 3), (2, 3, 2), (10**9, 1, 1)]
+    )
+    def test_the_smaller_cap_holds_whatever_the_server_says(self, server: int | None, own: int | None, cap: int | None) -> None:
+        state, _ = begin("p", client_version="1", policy=DevicePolicy(most_participations=own))
+        _, (action,) = step(state, replace(SPEC, max_participations=server))
+        assert isinstance(action, ReadRecord)
+        assert action.max_participations == cap
 
 
 class TestCharge:

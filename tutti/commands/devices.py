@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from client_sim.egress import DevicePolicy
 from client_sim.fleet import Fleet
 from client_sim.fleet_setup import NO_LOSS, FleetSetup
 from client_sim.session_shapes import MEANINGS
@@ -49,6 +50,10 @@ def devices(
     ] = False,
     idle_s: Annotated[float, typer.Option(min=0.01, help="Shortest time between two sessions of a device.")] = 1.0,
     records: Annotated[Path | None, typer.Option(help="The devices' own records; kept in memory unless given.")] = None,
+    most_participations: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rounds of the population that a device joins at most, ever; else as the server says."),
+    ] = None,
     authority: Annotated[
         Path | None,
         typer.Option(metavar="FILE.key", help="What certifies these devices for secure tasks; see `tutti authority create`."),
@@ -80,6 +85,7 @@ def devices(
         ),
         order_seed=int.from_bytes(system_entropy(6), "big") if seed is None else seed,
         loss=Loss() if dropout else NO_LOSS,
+        policy=DevicePolicy(most_participations=most_participations),
         records=records,
         scope=population,
         diurnal=availability,
