@@ -212,9 +212,10 @@ class SecureSession:
 
 
 def _chunks(session: SessionId, data: bytes, start: int) -> SendChunks:
+    whole = memoryview(data)
     return SendChunks(
         tuple(
-            UploadChunk(session, offset, data[offset : offset + MAX_CHUNK_BYTES], secure=True)
+            UploadChunk(session, offset, whole[offset : offset + MAX_CHUNK_BYTES], secure=True)
             for offset in range(start, len(data), MAX_CHUNK_BYTES)
         )
     )

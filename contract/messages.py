@@ -171,7 +171,7 @@ class UploadChunk:
 
     session_id: SessionId
     offset: int
-    data: bytes = field(repr=False)
+    data: bytes | memoryview = field(repr=False)
     secure: bool = False
 
 

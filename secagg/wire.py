@@ -77,6 +77,19 @@ def read_masked_input(raw: bytes | bytearray) -> MaskedInput | None:
     return found
 
 
+def opening(number: int, length: int) -> bytes:
+    """What stands before `length` bytes of the field `number`: its tag, and the length as a varint.
+
+    >>> opening(2, 300).hex()
+    '12ac02'
+    """
+    found = [number << 3 | 2]
+    while length > 0x7F:
+        found.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes([*found, length])
+
+
 def write_server_message(message: ServerMessage | Abort) -> bytes:
     """A server's message as bytes."""
     match message:
@@ -174,10 +187,10 @@ def read_context(raw: bytes) -> Context | None:
 def _write_masked(message: MaskedInput) -> bytes:
     """What protobuf would write, with one copy of the words instead of three."""
     words = np.ascontiguousarray(message.words, "<u8").view(np.uint8).data
-    head = (_opening(1, len(message.context)) + message.context if message.context else b"") + (
-        _opening(2, len(words)) if len(words) else b""
+    head = (opening(1, len(message.context)) + message.context if message.context else b"") + (
+        opening(2, len(words)) if len(words) else b""
     )
-    return b"".join([_opening(3, len(head) + len(words)), head, words])
+    return b"".join([opening(3, len(head) + len(words)), head, words])
 
 
 def _masked_in(raw: memoryview) -> MaskedInput | None:
@@ -202,15 +215,6 @@ def _opened(raw: memoryview, number: int, start: int) -> tuple[int, int] | None:
             first = start + 2 + place
             return (first, first + length) if first + length <= len(raw) else None
     return None
-
-
-def _opening(number: int, length: int) -> bytes:
-    """The tag of a length-delimited field, and its length as a varint."""
-    found = [number << 3 | 2]
-    while length > 0x7F:
-        found.append(length & 0x7F | 0x80)
-        length >>= 7
-    return bytes([*found, length])
 
 
 def _parse(into: _Proto, raw: bytes) -> _Proto | None:

@@ -24,6 +24,7 @@ from protos.tutti.v1 import eligibility_eval_tasks_pb2 as eligibility
 from protos.tutti.v1 import pacing_pb2 as pacing
 from protos.tutti.v1 import resources_pb2 as resources
 from protos.tutti.v1 import task_assignments_pb2 as assignments
+from secagg import wire
 
 
 class NoAnswerError(ValueError):
@@ -60,7 +61,13 @@ def upload_request(request: UploadRequest) -> aggregations.StartAggregationDataU
 
 def upload_chunk(chunk: UploadChunk) -> aggregations.UploadChunk:
     """A piece of an upload."""
-    return aggregations.UploadChunk(session_id=chunk.session_id, offset=chunk.offset, data=chunk.data)
+    return aggregations.UploadChunk(session_id=chunk.session_id, offset=chunk.offset, data=bytes(chunk.data))
+
+
+def written_chunk(chunk: UploadChunk) -> bytes:
+    """A piece of an upload as protobuf writes it, with one copy of its data instead of two."""
+    head = aggregations.UploadChunk(session_id=chunk.session_id, offset=chunk.offset).SerializeToString()
+    return b"".join([head, wire.opening(3, len(chunk.data)), chunk.data])
 
 
 def submit_request(request: SubmitResult) -> aggregations.SubmitAggregationResultRequest:

@@ -113,7 +113,7 @@ class GrpcTransport:
                 yield convert.upload_chunk(chunk)
 
         if chunks and chunks[0].secure:
-            return convert.upload_progress(await self._secure.upload(messages()))
+            return convert.upload_progress(await self._secure.upload(chunks))
         return convert.upload_progress(await self._aggregations.UploadAggregationData(messages(), timeout=STREAM_S))
 
     async def _call(self, request: Request) -> Reply:

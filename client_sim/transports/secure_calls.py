@@ -1,11 +1,11 @@
 """The calls of a secure aggregation over gRPC, on the device's side: one a phase, asked again while it is answered with a wait."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import assert_never
 
 import grpc
 
-from client_sim.transports.convert import NoAnswerError
+from client_sim.transports.convert import NoAnswerError, written_chunk
 from contract.messages import (
     Accepted,
     Reply,
@@ -13,6 +13,7 @@ from contract.messages import (
     SecureRequest,
     SecureStep,
     SubmitResult,
+    UploadChunk,
     UploadProgress,
     UploadRequest,
     Wait,
@@ -31,6 +32,11 @@ class SecureCalls:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = secure_grpc.SecureAggregationsStub(channel)
+        self._upload: grpc.aio.StreamUnaryMultiCallable[UploadChunk, aggregations.UploadProgress] = channel.stream_unary(
+            "/tutti.v1.SecureAggregations/UploadSecureAggregationData",
+            request_serializer=written_chunk,
+            response_deserializer=aggregations.UploadProgress.FromString,
+        )
 
     async def phase(self, request: SecureRequest) -> Reply:
         """A phase's message, or the question for its answer."""
@@ -86,9 +92,14 @@ class SecureCalls:
             case _:
                 raise NoAnswerError("neither progress nor a wait")
 
-    async def upload(self, chunks: AsyncIterator[aggregations.UploadChunk]) -> aggregations.UploadProgress:
+    async def upload(self, chunks: Sequence[UploadChunk]) -> aggregations.UploadProgress:
         """Chunks in order; how far the upload is."""
-        return await self._stub.UploadSecureAggregationData(chunks, timeout=STREAM_S)
+
+        async def messages() -> AsyncIterator[UploadChunk]:
+            for chunk in chunks:
+                yield chunk
+
+        return await self._upload(messages(), timeout=STREAM_S)
 
     async def submit(self, request: SubmitResult) -> Reply:
         """All chunks are sent; who survived, or a wait."""

@@ -21,6 +21,7 @@ from client_sim.fleet_setup import FleetSetup
 from client_sim.fleet_work import FleetRecords, FleetTraining, TrainOrder
 from client_sim.session_states import Charge, Outcome, ReadRecord, Refund, Seal, Train, Trained, TrainingFailed
 from client_sim.timing import Loss, Phase
+from client_sim.transports import convert
 from client_sim.transports.memory import MemoryTransport
 from client_sim.transports.transport import LinkLostError
 from contract import canonical, plan
@@ -208,6 +209,14 @@ async def test_a_server_that_is_gone_ends_the_session() -> None:
     outcome, slept = await session(Flawed(TinyServer(), *[EligibilityRequest] * 9), TinyDevice())
     assert outcome.shape == "-!"
     assert slept == [0.5, 1.0, 2.0, 4.0, 8.0]
+
+
+@pytest.mark.parametrize("offset", [0, 1, 300, 1 << 40])
+@pytest.mark.parametrize("size", [1, 127, 128, 1 << 20])
+def test_a_piece_of_a_masked_input_has_the_bytes_that_protobuf_writes(offset: int, size: int) -> None:
+    data = bytes(range(256)) * 4096
+    chunk = UploadChunk(SessionId("a session"), offset, memoryview(data)[:size], secure=True)
+    assert convert.written_chunk(chunk) == convert.upload_chunk(chunk).SerializeToString()
 
 
 # -- batches -------------------------------------------------------------------------------------------------------------------
