@@ -116,7 +116,7 @@ class LocalTrainer:
             # Each accelerator runs the program of one alone, so that an update has the same bits on however many there are.
             spread = P(_AXIS)
             step = jax.shard_map(step, mesh=self._mesh, in_specs=spread, out_specs=spread, check_vma=False)
-        return jax.jit(step)
+        return jax.jit(step, compiler_options=_compiler_options())
 
     @cached_property
     def _update(self) -> Any:
@@ -204,6 +204,11 @@ class LocalTrainer:
     def _metrics(self, examples: DeviceExamples, plan: Batches, totals: Any) -> dict[str, float]:
         trained = float(min(examples.num_examples, self.max_examples)) if len(plan.rows) else 0.0
         return {"examples": trained, **(self.model.summarise(totals) if totals else {})}
+
+
+def _compiler_options() -> dict[str, int] | None:
+    """On a CPU, vectors of 512 bits where it has them: XLA by itself takes 256, at which exponentials take twice the time."""
+    return {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else None
 
 
 def _windows(
