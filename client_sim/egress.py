@@ -66,15 +66,17 @@ def check_plan(assignment: TaskAssignment, *, run: str, leaf: int, policy: Devic
     try:
         decoded = plan.decode(assignment.plan)
         encoder = encoder_of(decoded)
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        return Refusal.NOT_UNDERSTOOD
-    refusal = (
-        _outputs_fault(decoded, encoder)
-        or _model_fault(assignment, decoded, encoder, policy)
-        or (Refusal.WRONG_RUN if (decoded.run, decoded.leaf) != (run, leaf) else None)
-        or _floor_fault(encoder, policy)
-        or _unprotected(assignment, decoded, encoder)
-    )
+        refusal = (
+            _outputs_fault(decoded, encoder)
+            or _model_fault(assignment, decoded, encoder, policy)
+            or (Refusal.WRONG_RUN if (decoded.run, decoded.leaf) != (run, leaf) else None)
+            or _floor_fault(encoder, policy)
+            or _unprotected(assignment, decoded, encoder)
+        )
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError):
+        return (
+            Refusal.NOT_UNDERSTOOD
+        )  # whatever a server wrote costs it this device, and the other devices of the process nothing
     return refusal or CheckedPlan(decoded, encoder)
 
 

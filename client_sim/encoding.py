@@ -186,8 +186,8 @@ def encoder_of(plan: Plan) -> Encoder:
 
 def _vectors(plan: Plan) -> DistributedEncoder:
     encoding = cast(dict[str, Any], plan.encoding)
-    vectors = {str(vector["name"]): DistributedPlan.from_json(vector["plan"]) for vector in encoding["vectors"]}
-    names = tuple(str(name) for name in encoding["metric_names"])
+    vectors = {_text(vector["name"]): DistributedPlan.from_json(vector["plan"]) for vector in encoding["vectors"]}
+    names = tuple(_text(name) for name in encoding["metric_names"])
     metrics, norms = vectors.get("metrics"), None
     if "norms" in encoding:
         norms = RoundNorms.from_json(encoding["norms"])
@@ -203,6 +203,12 @@ def _vectors(plan: Plan) -> DistributedEncoder:
     return DistributedEncoder(
         vectors["delta"], rotation_seed(plan), metrics, names, norms, tuple((name, vectors[name]) for name in bits)
     )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"a name is expected, not {value!r:.80}")
+    return value
 
 
 def _tracked_grid(encoding: Mapping[str, Any]) -> GridEncoder:

@@ -62,6 +62,17 @@ def decode(text: bytes) -> Plan:
     try:
         body = cast(dict[str, Any], json.loads(text))
         outputs = tuple(Output(**output) for output in body.pop("outputs"))
-        return Plan(outputs=outputs, **body)
-    except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
+        decoded = Plan(outputs=outputs, **body)
+    except (TypeError, KeyError, AttributeError, RecursionError, json.JSONDecodeError) as error:
         raise ValueError(f"no plan: {error}") from None
+    _check_types(decoded, {"task": dict, "run": str, "round_index": int, "leaf": int, "model_digest": str, "encoding": dict})
+    for output in decoded.outputs:
+        _check_types(output, {"name": str, "length": int, "aggregated": bool})
+    return decoded
+
+
+def _check_types(value: Plan | Output, types: dict[str, type]) -> None:
+    """Raises ValueError: who wrote the bytes is not trusted to have written what the fields say; a truth value is no number."""
+    for name, wanted in types.items():
+        if type(getattr(value, name)) is not wanted:
+            raise ValueError(f"no plan: {name} is no {wanted.__name__}")

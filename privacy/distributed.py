@@ -22,12 +22,22 @@ from privacy.events import DistributedEvent, UnboundedEvent
 from privacy.keystream import KEY_BYTES, Keystream
 from privacy.rotation import Rotation
 from privacy.samplers import DISTANCE_LOG2, Sampler, discrete_gaussian, skellam
+from privacy.samplers.laws import SKELLAM_LARGEST
 
 MECHANISMS = ("ddg", "skellam")
+MOST_BITS, FEWEST_BITS = 32, 8
+"""Of a lane."""
+LARGEST_VALUE = 1 << 31
+"""Below it are the values of one device."""
 NARROWEST = {"ddg": distributed_curves.NARROWEST, "skellam": 2.0**-10}
 """The least deviation of one device's noise, in integer units; below it no theorem prices a sum of discrete Gaussians."""
 TAIL_Z = 3.8905918864131204
 """k: a coordinate may leave its lane with probability 10^-4 (the quantile of 1 - 10^-4 / 2)."""
+
+
+_LARGEST_COUNT = (1 << 53) - 1
+_DECIMALS = frozenset({"clip_norm", "scale", "noise_multiplier", "local_sigma", "beta", "sum_norm"})
+_COUNTS = frozenset({"bits", "devices", "minimum_survivors", "corrupt", "minimum_separation", "max_participations"})
 
 
 class NarrowNoiseError(ValueError):
@@ -69,11 +79,15 @@ class DistributedPlan:
     sum_norm: float
 
     def __post_init__(self) -> None:
+        _check_ranges(self)
         # Values that wrapped on a device would make the sum no function of the noised integers, on which the proof rests.
-        if not 15 * self.local_sigma + 32 + math.sqrt(self.squared_norm) < 1 << 31:
+        narrow = self.clip_norm * self.scale < LARGEST_VALUE
+        if not (narrow and 15 * self.local_sigma + 32 + math.sqrt(self.squared_norm) < LARGEST_VALUE):
             raise ValueError(
                 f"bits must be fewer than {self.bits} for {self.devices} devices: one device's values leave 31 bits"
             )
+        if self.squared_norm < 1:
+            raise ValueError(f"scale must be more than {self.scale}: every update within the clip norm is rounded to 0")
         if 0 < self.local_sigma < NARROWEST[self.mechanism]:
             raise NarrowNoiseError(
                 f"bits must be more than {self.bits} for {self.devices} devices: noise of {self.local_sigma:.3g} units a device is "
@@ -152,7 +166,8 @@ class DistributedPlan:
             raise ValueError(f"vector must have shape ({self.dimension},), not {vector.shape}")
         factor = rounding.clipping_factor(vector.astype(np.float32, copy=False), clip_norm=self.clip_norm, scale=self.scale)
         key = entropy(KEY_BYTES)
-        real = vector.astype(np.float32 if self.clip_norm * self.scale < rounding.SINGLE_BELOW else np.float64, copy=False)
+        single = self.clip_norm * self.scale < rounding.SINGLE_BELOW
+        real = vector.astype(np.float32, copy=False) if single else vector.astype(np.float64)
         scaled = self.rotation.apply(real, rotation_seed, factor=factor)
         rounded = rounding.round_within(scaled, self.squared_norm, Keystream(key, "stochastic rounding", 0))
         if self.local_sigma > 0:
@@ -232,15 +247,52 @@ class DistributedPlan:
         """The plan that `to_json` wrote.
 
         Raises:
-          ValueError: for a mapping that describes none.
+          ValueError: for anything that describes none, whatever it is: a server wrote it.
         """
         names = set(cls.__dataclass_fields__)
-        if mapping.get("kind") != "distributed" or set(mapping) != names | {"kind"}:
-            raise ValueError(f"no distributed plan: {sorted(mapping)}")
-        floats = {"clip_norm", "scale", "noise_multiplier", "local_sigma", "beta", "sum_norm"}
-        values: dict[str, Any] = {name: float(mapping[name]) if name in floats else mapping[name] for name in names}
-        values["rotation"] = Rotation(**mapping["rotation"])
+        if not isinstance(mapping, dict) or mapping.get("kind") != "distributed" or set(mapping) != names | {"kind"}:
+            raise ValueError("no distributed plan: its fields are others")
+        values: dict[str, Any] = {name: _typed(name, mapping[name]) for name in names}
         return cls(**values)
 
     def _sampler(self) -> Sampler:
         return discrete_gaussian(self.local_sigma) if self.mechanism == "ddg" else skellam(self.local_sigma)
+
+
+def _typed(name: str, value: object) -> object:
+    """`value` as the field `name` holds it: decimal strings for numbers that are no integers, and integers as they are."""
+    if name == "rotation":
+        return Rotation.from_json(value)
+    if name in _DECIMALS and isinstance(value, str):
+        return float(value)
+    if (name in _COUNTS and type(value) is int) or (name == "max_participations" and value is None):
+        return value
+    if name == "mechanism" and isinstance(value, str):
+        return value
+    raise ValueError(f"{name} cannot be {value!r:.80}")
+
+
+def _check_ranges(plan: "DistributedPlan") -> None:
+    """Raises ValueError, naming the field, for numbers that no mechanism has."""
+    if plan.mechanism not in MECHANISMS:
+        raise ValueError(f"mechanism must be one of {MECHANISMS}, not {plan.mechanism!r:.80}")
+    for name in ("clip_norm", "scale"):
+        if not 0 < getattr(plan, name) < math.inf:
+            raise ValueError(f"{name} must be positive and finite, not {getattr(plan, name)}")
+    for name in ("noise_multiplier", "local_sigma", "sum_norm"):
+        if not 0 <= getattr(plan, name) < math.inf:
+            raise ValueError(f"{name} must be finite and not negative, not {getattr(plan, name)}")
+    if plan.mechanism == "skellam" and plan.local_sigma > SKELLAM_LARGEST:
+        raise ValueError(f"local_sigma must be at most {SKELLAM_LARGEST:g} for Skellam noise, not {plan.local_sigma}")
+    whole = {
+        "bits": (FEWEST_BITS, MOST_BITS),
+        "devices": (1, LARGEST_VALUE),
+        "minimum_survivors": (1, plan.devices),
+        "corrupt": (0, plan.devices),
+        "minimum_separation": (0, _LARGEST_COUNT),
+        "max_participations": (1, _LARGEST_COUNT),
+    }
+    for name, (least, most) in whole.items():
+        value = getattr(plan, name)
+        if value is not None and not least <= value <= most:
+            raise ValueError(f"{name} must lie in [{least}, {most}], not {value}")

@@ -5,11 +5,10 @@ import math
 
 from contract.collusion import colluding_devices
 from privacy import overflow, rotation, rounding
-from privacy.distributed import MECHANISMS, TAIL_Z, DistributedPlan
+from privacy.distributed import FEWEST_BITS, MECHANISMS, MOST_BITS, TAIL_Z, DistributedPlan
 from privacy.rotation import Rotation
 from privacy.samplers.laws import SKELLAM_LARGEST
 
-MOST_BITS, FEWEST_BITS = 32, 8
 TARGET_INFLATION = 1.01
 TARGET_LOCAL_SIGMA = 2.0
 """From here on the sum of discrete Gaussians is as good as one: tau d is below 10^-8 up to 10^8 coordinates."""
@@ -81,7 +80,7 @@ def plan(
         bits=MOST_BITS if bits is None else bits,
         devices=devices,
         noise_multiplier=noise_multiplier,
-        local_sigma=scale * relative,
+        local_sigma=min(scale * relative, SKELLAM_LARGEST) if mechanism == "skellam" else scale * relative,
         minimum_survivors=survivors,
         corrupt=corrupt,
         beta=beta,

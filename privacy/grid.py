@@ -19,6 +19,8 @@ from privacy import grid_rounding, rounding
 from privacy.keystream import KEY_BYTES, Keystream
 
 LARGEST_INFLATION = 1.001
+LARGEST_DIMENSION = 1 << 48
+"""A length stays exact in floating point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +75,10 @@ class Grid:
         """
         if mapping.get("kind") != "grid" or set(mapping) != {"kind", "dimension", "clip_norm", "step", "beta"}:
             raise ValueError(f"no grid: {sorted(mapping)}")
+        if type(mapping["dimension"]) is not int or not 1 <= mapping["dimension"] <= LARGEST_DIMENSION:
+            raise ValueError(f"dimension cannot be {mapping['dimension']!r:.80}")
         return cls(
-            dimension=int(mapping["dimension"]),
+            dimension=mapping["dimension"],
             clip_norm=float(mapping["clip_norm"]),
             step=float(mapping["step"]),
             beta=float(mapping["beta"]),

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from privacy.keystream import Keystream
 
 LARGEST_BLOCK = 1 << 17
+LARGEST_PADDED = 1 << 48
+"""No vector is longer: a length stays exact in floating point."""
 _COLUMNS = 1 << 12
 _LOW, _MIDDLE, _STACK, _LONG = 32, 16, 64, 1 << 13
 """Orders of the small Hadamard matrices, rows of a row's piece that are multiplied together, and from where on butterflies are faster."""
@@ -42,8 +44,28 @@ class Rotation:
     def __post_init__(self) -> None:
         if self.block < 1 or self.block & (self.block - 1):
             raise ValueError(f"block must be a power of two, not {self.block}")
+        if self.padded > LARGEST_PADDED:
+            raise ValueError(f"blocks must be fewer than {self.blocks}: no vector is so long")
         if not 1 <= self.dimension <= self.padded:
             raise ValueError(f"dimension must lie in [1, {self.padded}], not {self.dimension}")
+
+    @classmethod
+    def from_json(cls, mapping: object) -> "Rotation":
+        """The rotation of a plan.
+
+        Raises:
+          ValueError: for anything else.
+
+        >>> Rotation.from_json({"dimension": 3, "blocks": 1, "block": 4}).padded
+        4
+        """
+        names = set(cls.__dataclass_fields__)
+        if not isinstance(mapping, dict) or set(cast(dict[object, object], mapping)) != names:
+            raise ValueError("no rotation: its fields are others")
+        values = cast(dict[str, Any], mapping)
+        if any(type(value) is not int for value in values.values()):
+            raise ValueError("no rotation: its sizes are integers")
+        return cls(**values)
 
     @property
     def padded(self) -> int:

@@ -50,8 +50,8 @@ def test_a_plan_as_the_server_makes_it_is_taken(honest: bytes) -> None:
         lambda encoding: encoding["secagg"]["parameters"].update(minimum_survivors=3),
         lambda encoding: encoding["secagg"]["parameters"].update(minimum_survivors=15),
         lambda encoding: encoding["secagg"]["parameters"].update(corrupt_fraction="0.1"),
-        lambda encoding: encoding["vectors"][0]["plan"].update(minimum_survivors=10**9),
-        lambda encoding: encoding["vectors"][0]["plan"].update(corrupt=-(10**9)),
+        lambda encoding: encoding["vectors"][0]["plan"].update(minimum_survivors=20),
+        lambda encoding: encoding["vectors"][0]["plan"].update(corrupt=0),
         lambda encoding: encoding["vectors"][1]["plan"].update(minimum_survivors=17),
     ],
 )
