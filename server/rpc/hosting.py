@@ -82,6 +82,11 @@ class HostedRun:
           TuttiError: if the run cannot go on; `ended` has the same error. Any other error is a bug that this message met: it costs
             its sender, and a round that it left uneven abandons itself.
         """
+        if isinstance(
+            request, TaskResult
+        ):  # whatever comes of it, the answer is the same: who is done need not wait for a commit
+            self._ask(request).add_done_callback(_log_error)
+            return Acknowledged()
         reply, stage = await self._ask(request)
         if not isinstance(reply, Wait) or not _may_be_held(request) or self._held >= MOST_HELD:
             return reply
@@ -262,6 +267,12 @@ def _may_be_held(request: Request) -> bool:
     if isinstance(request, SecureRequest):
         return request.step is not SecureStep.SHARE_KEYS or request.message is None
     return isinstance(request, AssignmentRequest | SubmitResult)
+
+
+def _log_error(answer: "asyncio.Future[_Answered]") -> None:
+    error = None if answer.cancelled() else answer.exception()
+    if error is not None:
+        _log.error("the end of a session could not be noted", exc_info=error)
 
 
 def _asked_again(request: Request) -> Request:

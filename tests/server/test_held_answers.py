@@ -1,6 +1,7 @@
 """Who waits for others is answered when they have come, and told to ask again otherwise."""
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,12 +12,15 @@ from contract.clock import SystemClock
 from contract.ids import Digest, RunId, SessionId
 from contract.messages import (
     Accepted,
+    Acknowledged,
     AssignmentRequest,
     Reply,
     Request,
+    ResultStatus,
     SecureRequest,
     SecureStep,
     SubmitResult,
+    TaskResult,
     UploadRequest,
     Wait,
 )
@@ -111,3 +115,32 @@ async def test_a_run_that_closes_keeps_nobody() -> None:
         await settled([waiting])
         await run.close()
         assert isinstance(await asyncio.wait_for(waiting, 1.0), Wait)
+
+
+class Busy(Gate):
+    """A table that works on uploads until it is let go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def handle(self, request: Request, now_s: float) -> Reply:
+        if isinstance(request, UploadRequest):
+            self.go_on.wait(5.0)
+        return super().handle(request, now_s)
+
+
+async def test_who_is_done_is_answered_while_the_run_is_busy_and_noted_after_it(caplog: pytest.LogCaptureFixture) -> None:
+    gate, end = Busy(), TaskResult(SESSION, ResultStatus.UPLOAD_COMPLETED)
+    run = HostedRun(table=gate, population="phones", clock=SystemClock(), on_round=lambda facts: True)  # type: ignore[arg-type]
+    busy = asyncio.create_task(run.handle(UploadRequest(SESSION, b"token", 1, Digest(""))))
+    await settled([busy])
+    assert await asyncio.wait_for(run.handle(end), 1.0) == Acknowledged()
+    assert gate.seen == []
+    gate.go_on.set()
+    await busy
+    assert gate.seen[1:] == [end]
+    gate.handle = None  # type: ignore[assignment, method-assign]
+    assert await run.handle(end) == Acknowledged()
+    await run.close()
+    assert "could not be noted" in caplog.text
