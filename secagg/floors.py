@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from contract.collusion import colluding_devices
 from secagg import thresholds
-from secagg.parameters import Parameters
+from secagg.parameters import LARGEST_MESSAGE_BYTES, Parameters, largest_message
 from secagg.thresholds import Topology
 
 
@@ -44,6 +44,9 @@ class Floors:
         honest = parameters.minimum_survivors - colluding_devices(parameters.corrupt_fraction, parameters.roster_size)
         if honest < 2:
             return "a sum must hold the inputs of two honest devices at least"
+        takes = largest_message(parameters.roster_size, parameters.degree)
+        if takes > LARGEST_MESSAGE_BYTES:  # before tables of degree^2 numbers are made for a graph that could not be played
+            return f"a roster of {parameters.roster_size} with {parameters.degree} neighbours takes messages of {takes} bytes"
         return self.topology_fault(parameters, parameters.topology(parameters.roster_size))
 
     def topology_fault(self, parameters: Parameters, topology: Topology) -> str | None:
