@@ -91,8 +91,9 @@ class Grid:
           ValueError: for another shape, or a value that is not finite.
 
         Guarantee:
-          `accepts` holds for the result, whatever `delta` and `entropy` are. Without bias up to 2^-16 steps a
-          coordinate, 2^-24 on grids finer than `grid_rounding.LARGEST_NORM`.
+          `accepts` holds for the result, whatever `delta` and `entropy` are. The bias of a coordinate of x
+          steps is at most 2^-16 steps, 2^-24 on grids finer than `grid_rounding.LARGEST_NORM`, and |x| 2^-23 more where it is
+          scaled in single precision (norms below `rounding.SINGLE_BELOW` steps).
         """
         if delta.shape != (self.dimension,):
             raise ValueError(f"delta must have shape ({self.dimension},), not {delta.shape}")

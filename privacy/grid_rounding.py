@@ -2,8 +2,8 @@
 
 The same conditional rounding as `rounding.round_within`, with 16 random bits a coordinate: x is cut to q = trunc(2^16 x), a whole number of
 2^-16 steps, and floor((q + r) / 2^16) with r uniform in [0, 2^16) is a neighbour of q / 2^16 whose mean is exactly q / 2^16. What is
-cut off is a bias towards 0 of less than 2^-16 steps a coordinate; sensitivity does not depend on it, since it rests on the integer
-vector's own norm.
+cut off is a bias towards 0 of less than 2^-16 steps a coordinate, and scaling in single precision moves x by at most |x| 2^-23;
+sensitivity depends on neither, since it rests on the integer vector's own norm.
 """
 
 import numpy as np

@@ -90,3 +90,18 @@ def test_squared_norms_are_exact_on_both_sides_of_single_precision():
     for largest in (10, 20, 300, 4095, 4096, 5000, 1 << 20, 1 << 29):
         values = generator.integers(-largest, largest + 1, 70_001).astype(np.int32)
         assert rounding.squared_norm(values) == sum(int(value) ** 2 for value in values.tolist())
+
+
+@pytest.mark.parametrize("value", [16385.3, 30000.7, -29999.999, 0.1])
+def test_the_bias_of_a_large_coordinate_is_that_of_single_precision(value: float):
+    """Over all coins, for a factor that no float32 holds: 2^-16 steps and |x| 2^-23, and not 2^-16 alone."""
+    count, half, factor = 1 << 16, 1 << 15, 0.9137
+    given, total = np.full(count, value, np.float32), 0
+    for start in (0, half):
+        coins = FixedWords(list(range(start, start + half)))
+        rounded = grid_rounding.clip_and_round(given, factor, 1 << 60, coins)  # pyright: ignore[reportArgumentType]
+        total += int(rounded[:half].sum(dtype=np.int64))
+    x = float(np.float32(value)) * factor
+    bias = abs(total / count - x)
+    assert bias <= 2.0**-16 + abs(x) * 2.0**-23
+    assert (bias > 2.0**-16) == (abs(x) > 1000)
