@@ -186,7 +186,7 @@ class DistributedPlan:
             raise ValueError(f"survivors must lie in [{self.minimum_survivors}, {self.devices}], not {survivors}")
         if total.shape != (self.padded_dimension,):
             raise ValueError(f"total must have shape ({self.padded_dimension},), not {total.shape}")
-        return self.rotation.undo(total.astype(np.float64), rotation_seed) / self.scale
+        return self.rotation.undo(total, rotation_seed, factor=1 / self.scale)
 
     @property
     def honest(self) -> int:

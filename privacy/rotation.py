@@ -88,15 +88,16 @@ class Rotation:
         _transform(spread)
         return cast(_Array, spread.reshape(-1))
 
-    def undo(self, rotated: _Array, seed: bytes) -> _Array:
-        """The vector, shape (dimension,), whose rotation is `rotated`, shape (padded,)."""
-        spread = rotated.reshape(self.blocks, self.block).copy()
+    def undo(self, rotated: NDArray[Any], seed: bytes, *, factor: float = 1.0) -> NDArray[np.float64]:
+        """`factor` times the vector, float64, shape (dimension,), whose rotation is `rotated`, numbers of any type, shape (padded,)."""
+        spread, table = rotated.reshape(self.blocks, self.block).astype(np.float64), np.empty((self.block, self.blocks))
         _transform(spread)
-        signs, table = _signs(self, seed, rotated.dtype.char), np.empty((self.block, self.blocks), rotated.dtype)
+        signs = _signs(self, seed, "d")
         for start in range(0, self.block, _COLUMNS):
-            stretch = np.s_[:, start : start + _COLUMNS]
-            np.multiply(spread[stretch].T, signs[stretch].T, out=table[start : start + _COLUMNS])
-        return cast(_Array, table.reshape(-1)[: self.dimension])
+            stretch, part = np.s_[:, start : start + _COLUMNS], table[start : start + _COLUMNS]
+            np.multiply(spread[stretch].T, signs[stretch].T, out=part)
+            part *= factor
+        return table.reshape(-1)[: self.dimension]
 
 
 def plan(dimension: int, *, largest_block: int = LARGEST_BLOCK) -> Rotation:

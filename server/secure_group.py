@@ -208,7 +208,8 @@ class SecureGroup:
         result = self.result
         if not isinstance(result, Result):
             return None
-        return np.concatenate([result.sums[vector.name] for vector in self._context.parameters.vectors])
+        parts = [result.sums[vector.name] for vector in self._context.parameters.vectors]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     @property
     def transcript(self) -> Transcript | None:

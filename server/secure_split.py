@@ -50,6 +50,8 @@ def added_up(sums: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     >>> added_up([np.array([1, 2]), np.array([3, -5])]).tolist()
     [4, -3]
     """
+    if len(sums) == 1:
+        return sums[0]
     total = np.zeros_like(sums[0])
     for one in sums:
         total += one
