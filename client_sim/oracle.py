@@ -2,12 +2,17 @@
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 _NEVER = -1
+SEPARATION, PARTICIPATIONS = "separation", "participations"
+"""The rules that a `Violation` names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class ParticipationOracle:
         self._count: npt.NDArray[np.int64] = np.zeros(num_devices, np.int64)
         self._kept: list[Violation] = []
         self._evidence = hashlib.sha256().digest()
-        self.num_violations = 0
+        self._broken: dict[str, int] = {SEPARATION: 0, PARTICIPATIONS: 0}
         self.smallest_separation: int | None = None
         """Fewest releases strictly between two participations of any device; None while no device took part twice."""
 
@@ -54,8 +59,18 @@ class ParticipationOracle:
 
     @property
     def violations(self) -> tuple[Violation, ...]:
-        """The first violations seen, `MOST_KEPT` at most; `num_violations` counts all."""
+        """The first violations seen, `MOST_KEPT` at most: examples. `num_violations` counts all, `broken` names every rule."""
         return tuple(self._kept)
+
+    @property
+    def num_violations(self) -> int:
+        """Of all rules together."""
+        return sum(self._broken.values())
+
+    @property
+    def broken(self) -> frozenset[str]:
+        """Every rule that any device broke, however often others were broken before."""
+        return frozenset(rule for rule, times in self._broken.items() if times)
 
     @property
     def evidence(self) -> str:
@@ -73,18 +88,18 @@ class ParticipationOracle:
         if known.any():
             smallest = int(between[known].min())
             self.smallest_separation = smallest if self.smallest_separation is None else min(smallest, self.smallest_separation)
-        self._note("separation", release, ordered, known & (between < self._minimum_separation))
-        self._note("separation", release, ordered[1:], ordered[1:] == ordered[:-1])
+        self._note(SEPARATION, release, ordered, known & (between < self._minimum_separation))
+        self._note(SEPARATION, release, ordered[1:], ordered[1:] == ordered[:-1])
         np.add.at(self._count, ordered, 1)
         if self._max_participations is not None:
-            self._note("participations", release, ordered, self._count[ordered] > self._max_participations)
+            self._note(PARTICIPATIONS, release, ordered, self._count[ordered] > self._max_participations)
         self._last[ordered] = release
 
     def dump(self) -> bytes:
         """Everything it knows, for `load`."""
         facts = {
             "evidence": self.evidence,
-            "num_violations": self.num_violations,
+            "broken": self._broken,
             "smallest_separation": self.smallest_separation,
             "kept": [[kept.device, kept.earlier, kept.later, kept.rule] for kept in self._kept],
         }
@@ -102,13 +117,22 @@ class ParticipationOracle:
             raise ValueError(f"a dump over {len(columns) // 2} devices does not fit {len(self._last)}")
         facts = json.loads(head)
         self._evidence = bytes.fromhex(facts["evidence"])
-        self.num_violations, self.smallest_separation = facts["num_violations"], facts["smallest_separation"]
+        self._broken, self.smallest_separation = _counts(facts), facts["smallest_separation"]
         self._kept = [Violation(*kept) for kept in facts["kept"]]
         half = len(columns) // 2
         self._last, self._count = columns[:half].copy(), columns[half:].copy()
 
     def _note(self, rule: str, release: int, devices: npt.NDArray[np.int64], wrong: npt.NDArray[np.bool_]) -> None:
         guilty = devices[wrong]
-        self.num_violations += len(guilty)
+        self._broken[rule] += len(guilty)
         for device in guilty[: self.MOST_KEPT - len(self._kept)].tolist():
             self._kept.append(Violation(device, int(self._last[device]), release, rule))
+
+
+def _counts(facts: Mapping[str, Any]) -> dict[str, int]:
+    """How often each rule was broken. Older dumps hold the sum and examples only: what the examples leave open may be of any rule."""
+    if "broken" in facts:
+        return dict(facts["broken"])
+    seen = Counter(rule for *_, rule in facts["kept"])
+    more = int(facts["num_violations"]) - seen.total()
+    return {rule: seen[rule] + more for rule in (SEPARATION, PARTICIPATIONS)}

@@ -1,6 +1,6 @@
 """What only a simulation can see goes on the record when it is over: whether separation and cap were kept by every device."""
 
-from client_sim.oracle import ParticipationOracle
+from client_sim.oracle import PARTICIPATIONS, SEPARATION, ParticipationOracle
 from contract.canonical import Json
 from privacy.ledger import entries
 from server.store.store import Store
@@ -21,15 +21,15 @@ def record_findings(database: Store, run: Run, oracle: ParticipationOracle) -> N
 
 def findings(run: Run, oracle: ParticipationOracle) -> list[bytes]:
     """The entries that say what the oracle saw."""
-    cohort, broken = run.spec.cohort, {violation.rule for violation in oracle.violations}
+    cohort, broken = run.spec.cohort, oracle.broken
     separation: dict[str, Json] = {"required": cohort.minimum_separation}
     if oracle.smallest_separation is not None:
         # Twice in one release is a violation that no separation describes, so a violated one is named apart: it is not priced.
-        separation["smallest_seen" if "separation" in broken else "smallest"] = oracle.smallest_separation
-    found = [_entry(run, oracle, "minimum-separation", "separation" in broken, separation)]
+        separation["smallest_seen" if SEPARATION in broken else "smallest"] = oracle.smallest_separation
+    found = [_entry(run, oracle, "minimum-separation", SEPARATION in broken, separation)]
     if cohort.max_participations is not None:
         cap: dict[str, Json] = {"allowed": cohort.max_participations, "most": oracle.most_participations}
-        found.append(_entry(run, oracle, "max-participations", "participations" in broken, cap))
+        found.append(_entry(run, oracle, "max-participations", PARTICIPATIONS in broken, cap))
     return found
 
 

@@ -79,3 +79,43 @@ def test_oracle_is_heard_once_the_run_is_over(tmp_path: Path, releases: list[lis
     if statuses[0] == "violated":
         assert report["guarantee"]["epsilon"] is None
     store.close()
+
+
+@pytest.mark.parametrize("reloaded", [False, True])
+def test_a_rule_that_is_broken_after_a_thousand_others_is_on_the_record(tmp_path: Path, *, reloaded: bool) -> None:
+    """What the oracle keeps of single violations is examples: the rule that is broken last counts as the first."""
+    store = Store.open(str(tmp_path))
+    run = registered(store)
+    several = np.arange(ParticipationOracle.MOST_KEPT + 5)
+    oracle = ParticipationOracle(num_devices=len(several), minimum_separation=1, max_participations=2)
+    for release in (0, 10, 20):
+        oracle.observe(release, several)
+    assert oracle.broken == {"participations"}
+    oracle.observe(21, several)
+    if reloaded:
+        again = ParticipationOracle(num_devices=len(several), minimum_separation=1, max_participations=2)
+        again.load(oracle.dump())
+        oracle = again
+    assert {violation.rule for violation in oracle.violations} == {"participations"}
+    assert oracle.broken == {"participations", "separation"}
+    assert oracle.num_violations == 3 * len(several)
+    store.set_run_state(run.id, RunState.COMPLETED)
+    record_findings(store, run, oracle)
+    report = run_report([entry.body for entry in store.entries()])
+    assert report["first_lines"][0].startswith("NO GUARANTEE")
+    assert {line["name"] for line in report["assumptions"] if line["status"] == "violated"} == {
+        "minimum-separation",
+        "max-participations",
+    }
+    store.close()
+
+
+def test_a_dump_that_holds_examples_only_leaves_no_rule_out() -> None:
+    oracle = ParticipationOracle(num_devices=2, minimum_separation=1, max_participations=2)
+    oracle.observe(0, np.array([0]))
+    oracle.observe(1, np.array([0]))
+    head, _, body = oracle.dump().partition(b"\n")
+    older = {name: value for name, value in json.loads(head).items() if name != "broken"}
+    for num_violations, broken in ((1, {"separation"}), (2, {"separation", "participations"})):
+        oracle.load(json.dumps({**older, "num_violations": num_violations}).encode() + b"\n" + body)
+        assert oracle.broken == broken
