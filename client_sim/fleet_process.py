@@ -117,7 +117,7 @@ class Crew:
     def __init__(self, setup: FleetSetup) -> None:
         self.setup = setup
         self.training, self.records, self.models = FleetTraining(setup), FleetRecords(setup), ModelShelf()
-        self.trainer = BatchThread[TrainOrder, bytes](self.training.train, most=TRAINED_TOGETHER)
+        self.trainer = BatchThread[TrainOrder, bytes | memoryview](self.training.train, most=TRAINED_TOGETHER)
         self.writer = BatchThread[tuple[int, Charge | Seal | Refund], None](self.records.write, most=10_000)
         self.population: DevicePopulation | None = (
             make_population(setup.num_devices, setup.order_seed) if setup.diurnal else None

@@ -46,15 +46,16 @@ class FleetTraining:
         self._loader: Loader | None = None
         self._works: dict[str, LocalWork] = {}
 
-    def train(self, orders: Sequence[TrainOrder]) -> Iterator[bytes]:
-        """The encoded update of each order, int32 little-endian, in order.
+    def train(self, orders: Sequence[TrainOrder]) -> Iterator[bytes | memoryview]:
+        """The encoded update of each order, int32 little-endian, in order; where it is to be masked here, the vector's own memory.
 
         Raises:
           ValueError, TuttiError: for a plan or examples that cannot be used.
         """
         for text, group in groupby(orders, key=lambda order: order.plan):
             batch = list(group)
-            work = self._work(plan.decode(text))
+            decoded = plan.decode(text)
+            work, masked = self._work(decoded), "secagg" in decoded.encoding
             job = Job(
                 plan=text,
                 parameters=np.frombuffer(batch[0].parameters, "<f4").astype(np.float32, copy=False),
@@ -64,7 +65,8 @@ class FleetTraining:
                 at_s=self._now_s(),
             )
             for update in work.updates(job):
-                yield update.vector.astype("<i4", copy=False).tobytes()
+                whole = update.vector.astype("<i4", copy=False).data.cast("B")
+                yield whole if masked else bytes(whole)
 
     def _num_users(self) -> int:
         # A file may have fewer users than the fleet has devices: some then have the same examples.

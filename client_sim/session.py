@@ -201,7 +201,7 @@ def _before_upload(state: Downloading | Training | Charging, event: Event) -> St
         case Downloading(), Aborted():
             return _aborted(state, event)
         case Training(facts, spec, assignment), Trained(data):
-            upload = Upload(spec, assignment, data, Digest(hashlib.sha256(data).hexdigest()))
+            upload = Upload(spec, assignment, bytes(data), Digest(hashlib.sha256(data).hexdigest()))
             facts = replace(facts, shape=facts.shape + "]")
             return Charging(facts, upload), (Charge(spec.run, spec.current_index),)
         case Training(), TrainingFailed():

@@ -229,7 +229,7 @@ class ModelHeld:
 class Trained:
     """The encoded update, int32 little-endian."""
 
-    data: bytes = field(repr=False)
+    data: bytes | memoryview = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
