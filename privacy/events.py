@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias, cast
 
 from contract.canonical import Json, plain
+from privacy import event_ranges
 
 
 class Unit(Enum):
@@ -68,6 +69,9 @@ class TreeEvent:
     unit: Unit = Unit.DEVICE
     adjacency: Adjacency = Adjacency.ZERO_OUT
 
+    def __post_init__(self) -> None:
+        _check(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GaussianEvent:
@@ -88,6 +92,11 @@ class GaussianEvent:
     distance_log2: int = 0
     unit: Unit = Unit.DEVICE
     adjacency: Adjacency = Adjacency.ZERO_OUT
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.sampling_rate is not None and self.adjacency is not Adjacency.ADD_OR_REMOVE:
+            raise ValueError(f"Poisson sampling is priced under add-or-remove, not {self.adjacency.value}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +119,11 @@ class BandedEvent:
     unit: Unit = Unit.DEVICE
     adjacency: Adjacency = Adjacency.ZERO_OUT
 
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.bands > self.minimum_separation + 1:
+            raise ValueError(f"bands must lie in [1, minimum_separation + 1 = {self.minimum_separation + 1}], not {self.bands}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BltEvent:
@@ -128,6 +142,13 @@ class BltEvent:
     distance_log2: int = 0
     unit: Unit = Unit.DEVICE
     adjacency: Adjacency = Adjacency.ZERO_OUT
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if len(self.buf_decay) != len(self.output_scale) or sum(self.output_scale) > 1:
+            raise ValueError(
+                f"one output scale a buffer, with a sum of at most 1: {len(self.buf_decay)} decays, scales {self.output_scale}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +175,11 @@ class DistributedEvent:
     unit: Unit = Unit.DEVICE
     adjacency: Adjacency = Adjacency.ZERO_OUT
 
+    def __post_init__(self) -> None:
+        _check(self)
+        if len(self.contributors) < self.participations:
+            raise ValueError(f"{self.participations} participations need as many contributors, not {list(self.contributors)}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdaptiveClipEvent:
@@ -168,6 +194,11 @@ class AdaptiveClipEvent:
     bit_noise_multiplier: float
     unit: Unit = Unit.DEVICE
     adjacency: Adjacency = Adjacency.ZERO_OUT
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if not isinstance(self.release, TreeEvent | GaussianEvent):  # pyright: ignore[reportUnnecessaryIsInstance] - JSON may hold others
+            raise ValueError(f"bits go with a tree or Gaussian event, not with {self.release!r:.80}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +215,11 @@ class SelectionEvent:
     unit: Unit = Unit.DEVICE
     adjacency: Adjacency = Adjacency.ZERO_OUT
 
+    def __post_init__(self) -> None:
+        _check(self)
+        if isinstance(self.trial, AdaptiveClipEvent | SelectionEvent | UnboundedEvent | ComposedEvent):  # pyright: ignore[reportUnnecessaryIsInstance] - JSON may hold them
+            raise ValueError(f"a trial is one mechanism's event, not {self.trial!r:.80}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnboundedEvent:
@@ -193,6 +229,9 @@ class UnboundedEvent:
     reason: str
     unit: Unit = Unit.DEVICE
     adjacency: Adjacency = Adjacency.ZERO_OUT
+
+    def __post_init__(self) -> None:
+        _check(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +287,15 @@ _FLOATS = frozenset(
 _FLOAT_TUPLES = frozenset({"buf_decay", "output_scale"})
 
 
+def _check(event: "SimpleEvent") -> None:
+    """Refuses an event whose fields lie outside what its kind can have (`privacy.event_ranges`)."""
+    fields = {name: getattr(event, name) for name in event.__dataclass_fields__}
+    event_ranges.check(event.kind, fields)
+    for name, kind in _ENUMS.items():
+        if name in fields and not isinstance(fields[name], kind):
+            raise ValueError(f"{event.kind} event: {name} cannot be {fields[name]!r:.80}")
+
+
 def to_json(event: Event) -> dict[str, Json]:
     """The event as canonical-ready JSON, its kind included.
 
@@ -275,19 +323,36 @@ def from_json(mapping: Mapping[str, Any]) -> Event:
     >>> from_json(to_json(event)) == event
     True
     """
+    if not isinstance(mapping, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # whoever wrote it need not care for types
+        raise ValueError(f"an event is an object, not {mapping!r:.80}")
     if mapping.get("kind") == ComposedEvent.kind:
-        return ComposedEvent(parts=simple(from_json(part) for part in cast(list[Mapping[str, Any]], mapping["parts"])))
+        return _composed(mapping)
     kind = _KINDS.get(str(mapping.get("kind")))
     if kind is None:
-        raise ValueError(f"unknown kind of event: {mapping.get('kind')!r}")
+        raise ValueError(f"unknown kind of event: {mapping.get('kind')!r:.80}")
     names = {field.name for field in dataclasses.fields(kind)}
     given = set(mapping) - {"kind"}
     if given - names:
         raise ValueError(f"a {kind.kind} event has no {sorted(given - names)}")
     try:
-        return kind(**{name: _value(name, mapping[name]) for name in given})
+        return kind(**{name: _value(name, mapping[name]) for name in sorted(given)})
     except TypeError as error:
         raise ValueError(f"incomplete {kind.kind} event: {error}") from None
+
+
+def _composed(mapping: Mapping[str, Any]) -> ComposedEvent:
+    given, parts = set(mapping), mapping.get("parts")
+    if given != {"kind", "parts", "unit", "adjacency"} or not isinstance(parts, list):
+        raise ValueError(f"a composed event has a kind, parts, a unit and an adjacency, not {sorted(given)}")
+    found = [from_json(part) for part in cast(list[Mapping[str, Any]], parts)]
+    if any(isinstance(part, ComposedEvent) for part in found):
+        raise ValueError("the parts of a composition are no compositions")
+    event = ComposedEvent(parts=simple(found))
+    if (mapping["unit"], mapping["adjacency"]) != (event.unit.value, event.adjacency.value):
+        raise ValueError(
+            f"a composition of parts that speak of {event.unit.value} and {event.adjacency.value} cannot speak of others"
+        )
+    return event
 
 
 def simple(events: Iterable[Event]) -> tuple[SimpleEvent, ...]:
@@ -307,9 +372,19 @@ def _value(name: str, value: Any) -> Any:
     if name in _ENUMS:
         return _ENUMS[name](value)
     if name in _FLOATS:
-        return None if value is None else float(value)
+        return None if value is None else _number(name, value)
     if name in _FLOAT_TUPLES:
-        return tuple(float(item) for item in value)
+        return tuple(_number(name, item) for item in value)
     if name in ("release", "trial"):
         return from_json(value)
     return tuple(cast(list[Any], value)) if isinstance(value, list) else value
+
+
+def _number(name: str, value: object) -> float:
+    """A real number as entries hold it: a decimal string, or an integer."""
+    if type(value) not in (str, int, float):
+        raise ValueError(f"{name} cannot be {value!r:.80}")
+    try:
+        return float(cast(str, value))
+    except (ValueError, OverflowError):
+        raise ValueError(f"{name} cannot be {value!r:.80}") from None

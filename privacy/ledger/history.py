@@ -60,6 +60,8 @@ class History:
         if kind is EntryKind.RUN_REGISTERED:
             self._registered(index, facts)
             return
+        if kind is EntryKind.PARAMETER_TUNED and facts["event"] is not None:
+            self._parsed(index, facts["event"])
         if facts.get("run") is None:
             return
         run = self._runs.get(facts["run"])
@@ -211,7 +213,7 @@ class History:
     def _parsed(self, index: int, event: Mapping[str, Any]) -> bool:
         try:
             events.from_json(event)
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             self._complain(ProblemKind.MALFORMED, index, f"no event that can be priced: {error}")
             return False
         return True

@@ -65,6 +65,12 @@ def abandoned(number: int, leaf: int, *, used: bool) -> bytes:
     )
 
 
+def tuned(event: dict[str, canonical.Json]) -> bytes:
+    return entries.parameter_tuned(
+        population="p", run=None, parameter="clip_norm", value="1", statistic="norms", reason="r", event=event
+    )
+
+
 STORY = [
     entries.budget_set(
         population="p", budget={"epsilon": "8", "delta": "0.000001", "unit": "device", "adjacency": "zero-out"}, reason="first", by="op"
@@ -222,6 +228,9 @@ def test_endorsed_key_carries_on_and_an_unendorsed_one_does_not() -> None:
         ([registered(), charged(0), committed(0, event=event(1, max_participations=1))], ProblemKind.MECHANISM_CHANGED, 2),
         ([registered(), charged(0), committed(0), charged(1, event=event(1))], ProblemKind.UNDERCHARGED, 3),
         ([registered(), charged(0, event={"kind": "magic"})], ProblemKind.MALFORMED, 1),
+        ([registered(), charged(0, event={**event(1), "noise_multiplier": "inf"})], ProblemKind.MALFORMED, 1),
+        ([tuned({"kind": "nonsense"})], ProblemKind.MALFORMED, 0),
+        ([tuned({**event(1), "leaves": -3})], ProblemKind.MALFORMED, 0),
         ([registered(), abandoned(0, 0, used=True)], ProblemKind.OUT_OF_ORDER, 1),
         ([registered(), charged(0), abandoned(0, 0, used=False)], ProblemKind.OUT_OF_ORDER, 2),
         ([registered(), registered()], ProblemKind.RUN_TWICE, 1),
