@@ -199,6 +199,7 @@ class AdaptiveClipEvent:
         _check(self)
         if not isinstance(self.release, TreeEvent | GaussianEvent):  # pyright: ignore[reportUnnecessaryIsInstance] - JSON may hold others
             raise ValueError(f"bits go with a tree or Gaussian event, not with {self.release!r:.80}")
+        _same_scope(self, self.release)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +220,7 @@ class SelectionEvent:
         _check(self)
         if isinstance(self.trial, AdaptiveClipEvent | SelectionEvent | UnboundedEvent | ComposedEvent):  # pyright: ignore[reportUnnecessaryIsInstance] - JSON may hold them
             raise ValueError(f"a trial is one mechanism's event, not {self.trial!r:.80}")
+        _same_scope(self, self.trial)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +296,14 @@ def _check(event: "SimpleEvent") -> None:
     for name, kind in _ENUMS.items():
         if name in fields and not isinstance(fields[name], kind):
             raise ValueError(f"{event.kind} event: {name} cannot be {fields[name]!r:.80}")
+
+
+def _same_scope(event: "SimpleEvent", inner: "SimpleEvent") -> None:
+    """Refuses a wrapper that speaks of another unit or relation than what it wraps: its price is that of the inner event."""
+    for name in ("unit", "adjacency"):
+        said, meant = getattr(event, name).value, getattr(inner, name).value
+        if said != meant:
+            raise ValueError(f"{event.kind} event: {name} is {said}, and {meant} in the {inner.kind} event inside it")
 
 
 def to_json(event: Event) -> dict[str, Json]:

@@ -1,5 +1,6 @@
 """An event outside what its kind can have is refused, by value: no entry buys a smaller price with a number that is none."""
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -21,6 +22,7 @@ from privacy.events import (
     SelectionEvent,
     TreeEvent,
     UnboundedEvent,
+    Unit,
 )
 
 GAUSSIAN = GaussianEvent(noise_multiplier=1.0, releases=6, minimum_separation=1, max_participations=2)
@@ -115,6 +117,14 @@ def test_value_that_no_mechanism_has_is_refused(event: Event, name: str, value: 
 def test_refusal_names_the_field_and_the_value() -> None:
     with pytest.raises(ValueError, match=r"tree event: noise_multiplier .* not inf"):
         TreeEvent(noise_multiplier=math.inf, leaves=1)
+
+
+@pytest.mark.parametrize("inner", [SAMPLED, dataclasses.replace(GAUSSIAN, unit=Unit.EXAMPLE)], ids=["relation", "unit"])
+def test_wrapper_speaks_of_what_it_wraps(inner: GaussianEvent) -> None:
+    with pytest.raises(ValueError, match=r"adaptive-clip event: (adjacency|unit) is .* inside it"):
+        AdaptiveClipEvent(release=inner, vector_noise_multiplier=1.0, bit_noise_multiplier=5.0)
+    with pytest.raises(ValueError, match=r"selection event: (adjacency|unit) is .* inside it"):
+        SelectionEvent(trial=inner, shape=1.0, stop_probability=0.1)
 
 
 LEAVES: st.SearchStrategy[Any] = st.one_of(
