@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 from numpy.typing import NDArray
 
 from trainer.batches import Batches, batches
-from trainer.model import Array, Batch, DeviceExamples, FloatVector, Model, Params, Sums
+from trainer.model import Array, Batch, DeviceExamples, FloatVector, Model, Params
 
 Trained: TypeAlias = tuple[FloatVector, dict[str, float]]
 _AXIS = "lanes"
@@ -50,7 +50,8 @@ class LocalTrainer:
     """Devices side by side on one accelerator or core; 0 leaves it to the model's arrangement."""
     accelerators: int = 0
     """How many of `jax.devices()` share the lanes; 0 takes all accelerators, or one processor."""
-    _zeros: Sums = field(default_factory=dict[str, Array], init=False, repr=False)
+    _sums: list[str] = field(default_factory=list[str], init=False, repr=False)
+    """Names of the model's `Sums`, in the order of the vector that a step adds to."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "max_examples", "learning_rate"):
@@ -105,10 +106,10 @@ class LocalTrainer:
 
     @cached_property
     def _step(self) -> Any:
-        def step(params: Params, totals: Sums, batch: Batch, mask: Array) -> tuple[Params, Sums]:
+        def step(params: Params, totals: Array, batch: Batch, mask: Array) -> tuple[Params, Array]:
             gradients, sums = jax.grad(self.model.loss, has_aux=True)(params, batch, mask)
             moved = {name: params[name] - self.learning_rate * gradients[name] for name in params}
-            return moved, {name: totals[name] + sums[name] for name in totals}
+            return moved, totals + jnp.stack([sums[name] for name in sorted(sums)])
 
         if self._lanes > 1:
             step = jax.vmap(step)
@@ -139,7 +140,8 @@ class LocalTrainer:
                 batch, mask = self._rows(examples, indices, int(rows))
                 totals = self._zero_sums(start, batch, mask) if totals is None else totals
                 params, totals = self._step(params, totals, batch, mask)
-            yield np.asarray(self._update(start, params)), self._metrics(examples, plan, jax.device_get(totals))
+            update = np.asarray(self._update(start, params))
+            yield update, self._metrics(examples, plan, None if totals is None else np.asarray(totals))
 
     def _rows(
         self, examples: DeviceExamples, indices: NDArray[np.int64], rows: int
@@ -173,9 +175,9 @@ class LocalTrainer:
             totals = self._zero_sums(spread, batch, mask) if totals is None else totals
             params, totals = self._step(params, totals, batch, mask)
         updates = np.asarray(self._update(start, params))
-        sums = {} if totals is None else {name: np.asarray(value) for name, value in totals.items()}
+        sums = None if totals is None else np.asarray(totals)
         return [
-            (updates[lane], self._metrics(devices[lane], plans[lane], {name: value[lane] for name, value in sums.items()}))
+            (updates[lane], self._metrics(devices[lane], plans[lane], None if sums is None else sums[lane]))
             for lane in range(len(devices))
         ]
 
@@ -194,16 +196,16 @@ class LocalTrainer:
                     batch[name][lane, :real] = array[plan.indices[step, :real]]
         return batch, mask
 
-    def _zero_sums(self, params: Params, batch: dict[str, NDArray[Any]], mask: FloatVector) -> Sums:
-        if not self._zeros:  # the names and shapes of the sums are the same for every batch
+    def _zero_sums(self, params: Params, batch: dict[str, NDArray[Any]], mask: FloatVector) -> FloatVector:
+        if not self._sums:  # the same for every batch
             loss = self.model.loss if self._lanes == 1 else jax.vmap(self.model.loss)
-            shapes = jax.eval_shape(loss, params, batch, mask)[1]
-            self._zeros.update({name: jnp.zeros(sum_.shape, sum_.dtype) for name, sum_ in shapes.items()})
-        return dict(self._zeros)
+            self._sums.extend(sorted(jax.eval_shape(loss, params, batch, mask)[1]))
+        return np.zeros((*((self._lanes,) if self._lanes > 1 else ()), len(self._sums)), np.float32)
 
-    def _metrics(self, examples: DeviceExamples, plan: Batches, totals: Any) -> dict[str, float]:
+    def _metrics(self, examples: DeviceExamples, plan: Batches, totals: FloatVector | None) -> dict[str, float]:
         trained = float(min(examples.num_examples, self.max_examples)) if len(plan.rows) else 0.0
-        return {"examples": trained, **(self.model.summarise(totals) if totals else {})}
+        sums: Any = {} if totals is None else dict(zip(self._sums, totals, strict=True))
+        return {"examples": trained, **(self.model.summarise(sums) if sums else {})}
 
 
 def _compiler_options() -> dict[str, int] | None:
