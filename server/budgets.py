@@ -4,12 +4,14 @@ Everything is recomputed from ledger entries; nothing is remembered that is not 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from contract.canonical import decimal_up
 from contract.errors import ErrorCode, TuttiError
-from privacy.ledger import entries, forms
+from privacy.events import UnboundedEvent
+from privacy.ledger import entries, forms, measured
 from privacy.ledger.spending import Budget, Spending, counted, epsilon_of
 from server.store.ledger import Ledger
 
@@ -62,17 +64,19 @@ class BudgetGuard:
         self._spending = Spending(population)
         self._planned_fits: tuple[Any, ...] | None = None
 
-    def check_run(self, claims: Mapping[str, Any]) -> None:
+    def check_run(self, claims: Mapping[str, Any], *, seeded: Sequence[str] = ()) -> None:
         """Refuses a run whose planned rounds do not fit, before it is registered.
 
         Args:
           claims: what all its rounds would cost, as an entry holds it: `event`, and `colluding` where there is a second claim.
+          seeded: what a seed fixes in it; no budget has room for noise that is known.
 
         Raises:
           TuttiError: BUDGET_EXCEEDED with the numbers.
         """
         if self._ever_limited():
-            self._require(counted(claims), what="all rounds of this run")
+            planned = measured.actual_event(counted(claims), registered={"seeded": seeded}, checked=())
+            self._require(counted(claims) if planned is None else planned, what="all rounds of this run")
 
     def check_round(self, claims: Mapping[str, Any]) -> None:
         """Refuses a round whose worst case does not fit, before it is charged.
@@ -105,7 +109,9 @@ class BudgetGuard:
             charged = self._spending.events(instead={} if event is None else {self._run or "": event})
             after = epsilon_of(charged, delta=at)
             foreign = budget is not None and any(
-                (item.unit, item.adjacency) != (budget.unit, budget.adjacency) for item in charged
+                (item.unit, item.adjacency) != (budget.unit, budget.adjacency)
+                for item in charged
+                if not isinstance(item, UnboundedEvent)  # it breaks every budget by itself
             )
             if foreign:
                 obstacle = "the budget is for another unit or adjacency than some of what is charged"
@@ -125,14 +131,23 @@ class BudgetGuard:
         found = self.statement(event)
         if found.fits or found.budget is None:
             return
-        after = "no bound at all" if found.after is None else f"epsilon {found.after:.4g}"
-        spent = "without bound" if found.spent is None else f"{found.spent:.4g}"
+        after = "no bound at all" if found.after is None else f"epsilon {decimal_up(found.after, 4)}"
+        spent = "without bound" if found.spent is None else decimal_up(found.spent, 4)
         raise TuttiError(
             ErrorCode.BUDGET_EXCEEDED,
             found.obstacle
             or f"with {what} population {found.population} would cost {after} of epsilon {found.budget.epsilon:g} at delta "
-            f"{found.budget.delta:g}; spent so far: {spent}",
+            f"{found.budget.delta:g}; spent so far: {spent}{self._cure(found, event)}",
         )
+
+    def _cure(self, found: Statement, event: Mapping[str, Any]) -> str:
+        """What can be done about a population without any bound: what was revealed cannot be taken back."""
+        if found.spent is None:
+            return (
+                f" ({self._spending.unbounded}). What was revealed stays revealed: go on with devices of another population, or lift "
+                f"the budget on the record: tutti ledger budget {found.population} --lift --reason WHY"
+            )
+        return f" ({event['reason']})" if event["kind"] == UnboundedEvent.kind else ""
 
     def _ever_limited(self) -> bool:
         """Whether the population ever had a budget: most have none, and then a long history need not be read."""

@@ -86,7 +86,7 @@ def register(
     if not approved:
         Policies(store.transactions, store.ledger).check_start(spec.population)
     claims = planned_claims(prepared.mechanism, spec)
-    BudgetGuard(store.ledger, population=spec.population).check_run(claims)
+    BudgetGuard(store.ledger, population=spec.population).check_run(claims, seeded=seeded(settings))
     run, ordinal = store.next_run_id(spec)
     key = fresh_key(entropy) if settings.noise_seed is None else seeded_key(settings.noise_seed, run)
     keys.create(run, key)

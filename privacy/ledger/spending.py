@@ -3,7 +3,8 @@
 Where a round makes two claims, the one against a server that some devices give their noise to counts: a task that names a corrupt
 fraction does not count on those devices' noise, so its budget may not either.
 
-Runs whose registration says `scope: run` have devices and a budget of their own (simulations) and do not count.
+A run is counted as it was, not as it was planned (`measured`): noise from a known seed, or a violation that no price covers, leaves its
+population without any bound.
 """
 
 from collections.abc import Mapping
@@ -11,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from contract.canonical import Json, decimal_of
-from privacy import accounting, events
-from privacy.events import Adjacency, Event, UnboundedEvent, Unit
+from privacy import accounting
+from privacy.events import Adjacency, Event, UnboundedEvent, Unit, simple
+from privacy.ledger import measured
 from privacy.ledger.entries import EntryKind
 
 
@@ -63,7 +65,8 @@ class Spending:
         self.planned: dict[str, Mapping[str, Any]] = {}
         self._runs: dict[str, Mapping[str, Any]] = {}
         self._accesses: list[Event] = []
-        self._own: set[str] = set()
+        self._registered: dict[str, Mapping[str, Any]] = {}
+        self._checked: dict[str, list[Mapping[str, Any]]] = {}
 
     def take(self, index: int, facts: Mapping[str, Any]) -> None:
         """The next entry; those of other populations do not matter."""
@@ -75,14 +78,14 @@ class Spending:
             self.budget = None if facts["budget"] is None else Budget.from_json(facts["budget"])
         elif kind == EntryKind.PARAMETER_TUNED.value and "covered_by" in facts:
             return  # a function of sums whose event is counted with its run
-        elif kind == EntryKind.PARAMETER_TUNED.value and run not in self._own:
-            uncovered = UnboundedEvent(reason=f"{facts['parameter']} was chosen by looking at {facts['statistic']}")
-            self._accesses.append(uncovered if facts["event"] is None else events.from_json(facts["event"]))
+        elif kind == EntryKind.PARAMETER_TUNED.value:
+            self._accesses.append(measured.look(facts))
         elif kind == EntryKind.RUN_REGISTERED.value:
             self.planned[str(run)] = facts["facts"].get("planned_colluding", facts["planned"])
-            if facts["facts"].get("scope") == "run":
-                self._own.add(str(run))
-        elif "event" in facts and run not in self._own:
+            self._registered[str(run)] = facts
+        elif kind == EntryKind.ASSUMPTION_CHECKED.value:
+            self._checked.setdefault(str(run), []).append(facts)
+        elif "event" in facts:
             self._runs[str(run)] = counted(facts)
 
     @property
@@ -93,12 +96,30 @@ class Spending:
     def events(self, *, instead: Mapping[str, Mapping[str, Any]] | None = None) -> list[Event]:
         """Everything that was charged, each run by its latest event, or by the one given for it."""
         latest = {**self._runs, **(instead or {})}
-        return [*(events.from_json(event) for event in latest.values()), *self._accesses]
+        return [*(self._actual(run, event) for run, event in latest.items()), *self._accesses]
+
+    @property
+    def unbounded(self) -> str | None:
+        """What leaves the population without any bound, each with its reason; None where there is no such thing."""
+        runs = [(f"run {run[:12]}: ", self._actual(run, event)) for run, event in self._runs.items()]
+        looks = [("", event) for event in self._accesses]
+        found = [
+            f"{whose}{part.reason}"
+            for whose, event in (*runs, *looks)
+            for part in simple([event])
+            if isinstance(part, UnboundedEvent)
+        ]
+        return "; ".join(dict.fromkeys(found)) or None
 
     def others(self, run: str | None) -> tuple[Any, ...]:
         """Changes whenever anything but `run` spends, or the budget does."""
         rest = tuple((name, tuple(sorted(map(str, event.items())))) for name, event in self._runs.items() if name != run)
-        return (*rest, len(self._accesses), self.budget)
+        return (*rest, len(self._accesses), sum(map(len, self._checked.values())), self.budget)
+
+    def _actual(self, run: str, event: Mapping[str, Any]) -> Event:
+        """What a run's event comes to, by what its registration says of seeds and by what was measured on it."""
+        actual = measured.actual_event(event, registered=self._registered.get(run, {}), checked=self._checked.get(run, ()))
+        return measured.read_event(event if actual is None else actual, of=f"run {run[:12]}")
 
 
 def counted(claims: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -112,6 +133,6 @@ def epsilon_of(charged: list[Event], *, delta: float) -> float:
     Raises:
       ValueError: if they differ in unit or adjacency: then they are not added up.
     """
-    if any(isinstance(event, UnboundedEvent) for event in charged):
+    if any(isinstance(event, UnboundedEvent) for event in simple(charged)):
         return float("inf")
     return accounting.price(charged, delta).epsilon if charged else 0.0

@@ -4,10 +4,11 @@ Enforced: impossible otherwise. Checked: measured on this run. Assumed: nobody l
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from contract import canonical
+from privacy.ledger.measured import noise_is_known
 from privacy.ledger.noised_sums import NoisedSums
 from privacy.report.run_record import Facts, RunRecord, parts_of
 
@@ -32,6 +33,10 @@ class Assumption:
 def assumptions(record: RunRecord) -> list[Assumption]:
     """Every assumption of a run, the violated ones first."""
     found = [*_participation(record), *_noise(record), *_contribution(record), *_rounds(record)]
+    broken = {facts["assumption"]: facts for facts in record.violated}
+    found = [_broken(line, broken[line.name]) if line.name in broken else line for line in found]
+    told = {line.name for line in found}
+    found += [_broken(_unlisted(name), facts) for name, facts in broken.items() if name not in told]
     order = (VIOLATED, ASSUMED, CHECKED, ENFORCED)
     return sorted(found, key=lambda line: order.index(line.status))
 
@@ -63,7 +68,7 @@ def _participation(record: RunRecord) -> Iterator[Assumption]:
 
 
 def _noise(record: RunRecord) -> Iterator[Assumption]:
-    seeded, engine = "noise" in record.registered["seeded"], record.registered["facts"].get("engine")
+    seeded, engine = noise_is_known(record.registered), record.registered["facts"].get("engine")
     if record.task["privacy"]["mechanism"] == "none":
         return
     fresh = "no noise seed is registered, and every draw is used for one release"
@@ -165,10 +170,20 @@ def _measured(record: RunRecord, name: str, text: str, otherwise: str) -> Assump
     found = [facts for facts in record.checked if facts["assumption"] == name]
     if not found:
         return Assumption(name=name, text=text, status=ASSUMED, evidence=otherwise)
-    worst = next((facts for facts in found if facts["status"] == VIOLATED), found[-1])
-    return Assumption(
-        name=name, text=text, status=worst["status"], evidence=f"{_words(worst['measured'])}; digest {worst['evidence'][:16]}"
-    )
+    return Assumption(name=name, text=text, status=CHECKED, evidence=_evidence(found[-1]))
+
+
+def _broken(line: Assumption, facts: Facts) -> Assumption:
+    said = "" if facts["status"] == VIOLATED else f"the entry says {facts['status']}; "
+    return replace(line, status=VIOLATED, evidence=said + _evidence(facts))
+
+
+def _unlisted(name: str) -> Assumption:
+    return Assumption(name=name, text="An assumption that this page has no line for.", status=VIOLATED, evidence="")
+
+
+def _evidence(facts: Facts) -> str:
+    return f"{_words(facts['measured'])}; digest {facts['evidence'][:16]}"
 
 
 def _words(measured: Facts | dict[str, Any]) -> str:

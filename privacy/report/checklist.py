@@ -43,14 +43,18 @@ def setting(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def accesses(record: RunRecord, guarantee: dict[str, Any]) -> list[dict[str, Any]]:
-    """Everything that looked at the devices' data: what it cost, or that nothing covers it."""
+def accesses(record: RunRecord, rounds: dict[str, Any]) -> list[dict[str, Any]]:
+    """Everything that looked at the devices' data: what it cost by itself, or that nothing covers it.
+
+    Args:
+      rounds: what the rounds cost; the guarantee is about them and the looks below together.
+    """
     beside = " and of the metrics beside them" if len(parts_of(record.registered["planned"])) > 1 else ""
     models = f"the models of all rounds, through sums of clipped updates{beside}"
-    found = [_access(models, guarantee if guarantee["epsilon"] is not None else None)]
+    found = [_access(models, rounds if rounds["epsilon"] is not None else None)]
     for name, last in {facts["parameter"]: facts for facts in record.followed}.items():
         text = f"{name}, from round to round by {last['statistic']}, {last['value']} in the end; the rounds' own cost covers it"
-        found.append(_access(text, guarantee if guarantee["epsilon"] is not None else None))
+        found.append(_access(text, rounds if rounds["epsilon"] is not None else None))
     for facts in record.tuned:
         cost = None if facts["event"] is None else claims.claim(facts["event"], record.delta)
         found.append(_access(f"{facts['parameter']} = {facts['value']}, chosen by looking at {facts['statistic']}", cost))
@@ -105,7 +109,8 @@ def contributions(record: RunRecord) -> dict[str, Any]:
             "fewest_reports": min(reported, default=None),
             "most_reports": max(reported, default=None),
             "measured": [
-                {"assumption": facts["assumption"], "status": facts["status"], **facts["measured"]} for facts in record.checked
+                {**facts["measured"], "assumption": facts["assumption"], "status": record.status_of(facts)}
+                for facts in record.checked
             ],
         },
     }

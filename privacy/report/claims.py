@@ -1,12 +1,12 @@
 """Prices as a report holds them: numbers rounded up, with the conversion, the delta, and what a cap or a group would change."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from contract import canonical
-from privacy import accounting, events, group, tree_sensitivity
-from privacy.events import AdaptiveClipEvent, BandedEvent, BltEvent, Event, GaussianEvent, TreeEvent, UnboundedEvent
+from privacy import accounting, events, tree_sensitivity
+from privacy.events import AdaptiveClipEvent, BandedEvent, BltEvent, GaussianEvent, TreeEvent, UnboundedEvent
+from privacy.ledger import measured
 from privacy.report.run_record import Facts
 
 DIGITS = 6
@@ -16,13 +16,22 @@ CONVERSIONS = {
 }
 
 
-def claim(event: Facts | Event | None, delta: float | None) -> dict[str, Any]:
-    """What an event costs at `delta`; nulls where nothing is promised."""
-    found = None if event is None else event if not isinstance(event, Mapping) else events.from_json(event)
-    nothing = {"rho": None, "epsilon": None, "delta": delta, "conversion": None, "epsilons": {"generic": None, "exact": None}}
-    if found is None or delta is None or isinstance(found, UnboundedEvent):
-        return nothing
-    return told(accounting.price(found, delta))
+def claim(event: Facts | None, delta: float | None) -> dict[str, Any]:
+    """What an event costs at `delta` by itself; nulls where nothing is promised."""
+    if event is None or delta is None:
+        return nothing(delta)
+    found = measured.read_event(event, of="an entry")
+    return nothing(delta) if isinstance(found, UnboundedEvent) else told(accounting.price(found, delta))
+
+
+def of(price: accounting.Price | None, delta: float | None) -> dict[str, Any]:
+    """A price as a report holds it, or that nothing is promised."""
+    return nothing(delta) if price is None else told(price)
+
+
+def nothing(delta: float | None) -> dict[str, Any]:
+    """That nothing is promised."""
+    return {"rho": None, "epsilon": None, "delta": delta, "conversion": None, "epsilons": {"generic": None, "exact": None}}
 
 
 def told(price: accounting.Price) -> dict[str, Any]:
@@ -47,18 +56,11 @@ def up(value: float | None) -> float | None:
     return float(canonical.decimal_up(value, DIGITS))
 
 
-def group_claim(event: Facts | None, delta: float | None, *, devices: int) -> dict[str, Any]:
-    """What a person with several devices can count on."""
-    if event is None or delta is None or event["kind"] == UnboundedEvent.kind:
-        return {"devices": devices, **claim(None, delta)}
-    return {"devices": devices, **told(group.price(events.from_json(event), delta, size=devices))}
-
-
 def remarks(event: Facts | None, delta: float | None) -> list[str]:
     """What a careful reader would ask about the participation bound, answered."""
     if event is None or delta is None:
         return []
-    found = events.from_json(event)
+    found = measured.read_event(event, of="the run")
     if isinstance(found, AdaptiveClipEvent):
         found = found.release
     if not isinstance(found, TreeEvent | GaussianEvent | BandedEvent | BltEvent) or found.max_participations is None:

@@ -8,11 +8,12 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from privacy.ledger import merkle
+from privacy.ledger import measured, merkle
 from privacy.ledger.entries import EntryKind
 from privacy.ledger.spending import Spending, epsilon_of
-from privacy.report import assumptions, checklist, claims, run_record
+from privacy.report import assumptions, checklist, claims, cost, run_record
 from privacy.report.assumptions import VIOLATED, Assumption
+from privacy.report.cost import RunCost
 from privacy.report.run_record import Facts, RunRecord
 from privacy.report.tiers import tier
 
@@ -93,7 +94,7 @@ def population_report(
     return {
         "format": FORMAT,
         "subject": {"kind": "population", "population": population, "runs": len(runs)},
-        "first_lines": list(_population_lines(runs, joint, obstacle)),
+        "first_lines": list(_population_lines(runs, joint, obstacle or spending.unbounded)),
         "joint": {
             "epsilon": joint,
             "delta": at or None,
@@ -125,16 +126,16 @@ def population_report(
     }
 
 
-def first_lines(record: RunRecord, found: Sequence[Assumption], *, private: bool) -> list[str]:
+def first_lines(record: RunRecord, found: Sequence[Assumption], whole: RunCost) -> list[str]:
     """What comes first: void, no guarantee, violated, not covered."""
     lines: list[str] = []
-    if "noise" in record.registered["seeded"]:
-        lines.append("GUARANTEE VOID: the noise came from a seed that is known, so it hides nothing.")
+    if measured.noise_is_known(record.registered):
+        lines.append(f"GUARANTEE VOID: {measured.KNOWN_SEED}.")
     against = record.devices
-    if private and against is not None and record.delta is not None and record.delta * against[0] >= 1:
+    if whole.price is not None and against is not None and record.delta is not None and record.delta * against[0] >= 1:
         lines.append(f"WEAK DELTA: {record.delta:g} is not below 1/n for the n = {against[0]} devices {against[1]}.")
-    if not private:
-        lines.append("NO GUARANTEE: no differentially private mechanism has been charged.")
+    if whole.why is not None and whole.why != measured.KNOWN_SEED:
+        lines.append(f"NO GUARANTEE: {whole.why}.")
     if record.task.get("aggregation", {}).get("secure") and not record.claims_collusion:
         lines.append(_no_claim(record))
     lines += [
@@ -176,7 +177,8 @@ def _report(
 ) -> dict[str, Any]:
     actual = run_record.actual_event(event, record)
     found = assumptions.assumptions(record)
-    guarantee = _guarantee(record, actual)
+    whole = cost.of(record, event)
+    guarantee = _guarantee(record, actual, whole)
     registered = record.registered
     return {
         "format": FORMAT,
@@ -184,10 +186,10 @@ def _report(
             "kind": kind, "run": registered["run"], "task": record.task.get("name"), "population": registered["population"],
             "model_digest": model_digest,
         },
-        "first_lines": first_lines(record, found, private=guarantee["epsilon"] is not None),
+        "first_lines": first_lines(record, found, whole),
         "guarantee": guarantee,
         "setting": checklist.setting(record),
-        "accesses": checklist.accesses(record, guarantee),
+        "accesses": checklist.accesses(record, claims.claim(actual, record.delta)),
         "released": checklist.released(record),
         "definition": checklist.definition(record, actual),
         "contributions": checklist.contributions(record),
@@ -201,20 +203,20 @@ def _report(
     }  # fmt: skip
 
 
-def _guarantee(record: RunRecord, event: Facts | None) -> dict[str, Any]:
-    priced = claims.claim(event, record.delta)
+def _guarantee(record: RunRecord, event: Facts | None, whole: RunCost) -> dict[str, Any]:
+    priced = claims.of(whole.price, record.delta)
     scope = checklist.definition(record, event)
     planned = event is not None and record.latest is None
-    colluding = run_record.actual_event(record.planned_colluding if planned else record.colluding, record)
+    colluding = record.planned_colluding if planned else record.colluding
     devices = max(2, int(record.task["privacy"].get("devices_per_person", 1)))
     return {
         **priced,
         "unit": scope["unit"],
         "adjacency": scope["adjacency"],
         "tier": tier(priced["epsilon"]),
-        "statement": _statement(priced, scope),
-        "colluding": None if colluding is None else claims.claim(colluding, record.delta),
-        "group": claims.group_claim(event, record.delta, devices=devices),
+        "statement": _statement(priced, scope, looks=any(facts["event"] is not None for facts in record.tuned)),
+        "colluding": None if colluding is None else claims.of(cost.of(record, colluding).price, record.delta),
+        "group": {"devices": devices, **claims.of(whole.of_group(devices), record.delta)},
         "remarks": [*claims.remarks(event, record.delta), *_size_of_delta(record)],
     }
 
@@ -229,12 +231,13 @@ def _size_of_delta(record: RunRecord) -> list[str]:
     return [f"delta is {share} of 1/n for the n = {devices} devices {of_what}; the smaller that is, the more delta says."]
 
 
-def _statement(priced: dict[str, Any], scope: dict[str, str]) -> str:
+def _statement(priced: dict[str, Any], scope: dict[str, str], *, looks: bool) -> str:
     if priced["epsilon"] is None:
         return "Nothing is promised."
     rho = "" if priced["rho"] is None else f" It is also {priced['rho']}-zero-concentrated differentially private."
+    tuned = ", and to what was chosen by looking at noised statistics," if looks else ""
     return (
-        f"The algorithm that takes all devices' data to every model that is released is ({priced['epsilon']}, {priced['delta']:g})-"
+        f"The algorithm that takes all devices' data to every model that is released{tuned} is ({priced['epsilon']}, {priced['delta']:g})-"
         f"differentially private with the {scope['unit']} as unit ({scope['unit_means']}) under {scope['adjacency']} adjacency "
         f"({scope['adjacency_means']}), by the {priced['conversion']} conversion.{rho}"
     )
@@ -248,7 +251,7 @@ def _joint(spending: Spending, delta: float) -> tuple[float | None, str | None]:
 
 
 def _population_lines(runs: Sequence[dict[str, Any]], joint: float | None, obstacle: str | None) -> Iterator[str]:
-    if obstacle is not None:
+    if joint is None and obstacle is not None:
         yield f"NO JOINT GUARANTEE: {obstacle}."
     elif joint is None:
         yield "NO GUARANTEE: something that was charged has no bound."

@@ -1,12 +1,16 @@
 """One run as its ledger entries tell it: what was registered, charged, released, measured."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from privacy import curves, events
+from privacy import events
+from privacy.ledger import measured
 from privacy.ledger.entries import EntryKind
+from privacy.ledger.measured import parts_of
+
+__all__ = ["Facts", "RunRecord", "actual_event", "of", "parts_of", "read"]
 
 Facts = Mapping[str, Any]
 
@@ -81,7 +85,11 @@ class RunRecord:
     @property
     def violated(self) -> Sequence[Facts]:
         """Assumptions that were measured and did not hold."""
-        return [facts for facts in self.checked if facts["status"] == "violated"]
+        return [facts for facts in self.checked if self.status_of(facts) == measured.VIOLATED]
+
+    def status_of(self, checked: Facts) -> str:
+        """What an `assumption-checked` entry comes to: its numbers count for more than its word."""
+        return measured.status(checked, self.registered)
 
 
 def read(bodies: Sequence[bytes]) -> RunRecord:
@@ -126,47 +134,5 @@ def of(entries: Sequence[Facts]) -> RunRecord:
 
 
 def actual_event(event: Facts | None, record: RunRecord) -> Facts | None:
-    """`event` as it was, not as it was planned: a violated separation or cap is priced as it was measured.
-
-    A violation that the event cannot express makes it one without any guarantee.
-    """
-    if event is None or not record.violated:
-        return event
-    actual: Facts = event
-    for facts in record.violated:
-        if facts["assumption"] == "minimum-separation" and "smallest" in facts["measured"]:
-            smallest = int(facts["measured"]["smallest"])
-            actual = _changed(actual, "minimum_separation", lambda planned, smallest=smallest: min(smallest, planned))
-        elif facts["assumption"] == "max-participations" and "most" in facts["measured"]:
-            most = int(facts["measured"]["most"])
-            actual = _changed(actual, "max_participations", lambda planned, most=most: max(most, planned))
-        else:
-            return _unbounded(event, facts["assumption"])
-        if actual == event:  # the event cannot express what went wrong
-            return _unbounded(event, facts["assumption"])
-    try:
-        for part in events.simple([events.from_json(actual)]):
-            curves.curve(part)
-    except ValueError:  # a mechanism whose proof needs the separation that was violated
-        return _unbounded(event, record.violated[0]["assumption"])
-    return actual
-
-
-def parts_of(event: Facts) -> Sequence[Facts]:
-    """The events that an event is composed of: itself, unless it names parts."""
-    return event.get("parts", [event])
-
-
-def _changed(event: Facts, name: str, change: Callable[[int], int]) -> Facts:
-    if "parts" in event:
-        return {**event, "parts": [_changed(part, name, change) for part in event["parts"]]}
-    if "release" in event:
-        return {**event, "release": _changed(event["release"], name, change)}
-    return event if event.get(name) is None else {**event, name: change(event[name])}
-
-
-def _unbounded(event: Facts, assumption: str) -> Facts:
-    scope = parts_of(event)[0]
-    return {
-        "kind": "unbounded", "reason": f"{assumption} was violated", "unit": scope["unit"], "adjacency": scope["adjacency"],
-    }  # fmt: skip
+    """`event` as it was, not as it was planned: `measured.actual_event`."""
+    return measured.actual_event(event, registered=record.registered, checked=record.checked)

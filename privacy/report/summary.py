@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from privacy import accounting, events
-from privacy.report import assumptions, run_record
+from privacy.report import assumptions, cost, run_record
 from privacy.report.report import first_lines
 from privacy.report.tiers import tier
 
@@ -46,8 +46,8 @@ class PrivacySummary:
 def summarize(bodies: Sequence[bytes], *, violated: Sequence[str] = ()) -> PrivacySummary:
     """The summary of one run from the bodies of its entries, in order.
 
-    Guarantee: every number follows from the entries; the last charge counts, whether or not its round had an outcome, and an
-    assumption that was measured and did not hold is priced as it was measured.
+    Guarantee: every number follows from the entries; the last charge counts, whether or not its round had an outcome, the run's own looks
+    at private statistics count with it, and an assumption that was measured and did not hold is priced as it was measured.
 
     Args:
       violated: further assumptions that this run was found to violate, in words.
@@ -56,8 +56,8 @@ def summarize(bodies: Sequence[bytes], *, violated: Sequence[str] = ()) -> Priva
       ValueError: if the entries are not those of one run.
     """
     record = run_record.read(bodies)
-    price = price_of(run_record.actual_event(record.event, record), record.delta)
-    lines = first_lines(record, assumptions.assumptions(record), private=price is not None)
+    whole = cost.of(record, record.event)
+    price, lines = whole.price, first_lines(record, assumptions.assumptions(record), whole)
     at = next((place for place, line in enumerate(lines) if line.startswith("Not covered")), len(lines))
     return PrivacySummary(
         mechanism=record.task["privacy"]["mechanism"],

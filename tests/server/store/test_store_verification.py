@@ -42,10 +42,10 @@ def model(run: str, count: int) -> StoredModel:
     )
 
 
-def register(store: Store) -> str:
+def register(store: Store, *, seeded: tuple[str, ...] = ()) -> str:
     run, ordinal = store.next_run_id(SPEC)
     entry = entries.run_registered(
-        population="p", run=run, task=_task(), task_digest=SPEC.digest, code_digest="c", planned=event(3), seeded=(),
+        population="p", run=run, task=_task(), task_digest=SPEC.digest, code_digest="c", planned=event(3), seeded=seeded,
         facts={"unit": "device", "adjacency": "zero-out", "not_covered": [], "start_digest": model(run, 0).digest},
     )  # fmt: skip
     store.register_run(spec=SPEC, ordinal=ordinal, settings={}, entry=entry, start=model(run, 0), noise_key_id=None)
@@ -222,6 +222,40 @@ def test_uncovered_access_breaks_every_budget(store: Store) -> None:
         )
     )
     assert refused(guard, event(3), planned=True)
+
+
+def test_a_violation_that_no_price_covers_admits_no_further_round(store: Store) -> None:
+    run = register(store)
+    budgets.set_budget(store.ledger, "p", Budget(epsilon=100.0, delta=1e-6), reason="policy", by="op")
+    guards = [BudgetGuard(store.ledger, population="p", run=name) for name in (run, "another")]
+    play(store, run, 0)
+    assert not any(refused(guard, event(2)) for guard in guards)
+    store.append_entry(
+        entries.assumption_checked(
+            population="p", run=run, assumption="bounded-contribution", status="violated", measured={"longest": 9}, evidence="e"
+        )
+    )
+    assert all(refused(guard, event(2)) for guard in guards)
+    with pytest.raises(
+        TuttiError, match=r"bounded-contribution was violated.*another population, or lift.*tutti ledger budget p --lift"
+    ):
+        guards[1].check_round({"event": event(2)})
+    budgets.set_budget(store.ledger, "p", None, reason="devices that were promised nothing", by="op")
+    assert not any(refused(guard, event(2)) for guard in guards)
+
+
+def test_no_budget_has_room_for_noise_from_a_known_seed(store: Store) -> None:
+    guard = BudgetGuard(store.ledger, population="p")
+    guard.check_run({"event": event(3)}, seeded=("simulation", "noise"))
+    budgets.set_budget(store.ledger, "p", Budget(epsilon=100.0, delta=1e-6), reason="policy", by="op")
+    guard.check_run({"event": event(3)}, seeded=("simulation",))
+    with pytest.raises(TuttiError, match=r"no bound at all.*a seed that is known"):
+        guard.check_run({"event": event(3)}, seeded=("simulation", "noise"))
+    run = register(store, seeded=("noise",))
+    guard = BudgetGuard(store.ledger, population="p", run=run)
+    assert refused(guard, event(1))
+    play(store, run, 0)
+    assert guard.statement(None).spent is None
 
 
 def test_change_of_budget_needs_a_reason_and_is_on_the_record(store: Store) -> None:
