@@ -12,6 +12,7 @@ from typing import assert_never
 from privacy import distributed_curves, matrix_sensitivity, sampled, selection, tree_sensitivity, zcdp
 from privacy.events import (
     AdaptiveClipEvent,
+    Adjacency,
     BandedEvent,
     BltEvent,
     DistributedEvent,
@@ -27,6 +28,10 @@ ORDERS: tuple[int, ...] = (*range(2, 257), *(2**x * 5 // 4 for x in range(8, 18)
 """The fixed orders at which curves that are no lines are converted."""
 
 _SMALL_ORDERS: tuple[float, ...] = tuple(1 + x / 10 for x in range(5, 90) if x % 10)
+
+
+_TWO_STEPS = 4
+"""The square of 2: a replacement is two zero-out steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +56,18 @@ class Curve:
 def curve(event: SimpleEvent) -> Curve:
     """The curve of `event`.
 
+    Under replace, a line of slope rho becomes one of 4 rho. Of two neighbours, zeroing the unit's contributions gives one and the same
+    third input, from which either is one zero-out step away. Gaussian noise tells two inputs by the distance between what the noise is
+    added to, which is a metric: at most twice that of a step, whatever the two took part in (for inputs chosen adaptively, along every
+    path). Neither is proved for sums whose noise comes from the devices, nor for sampled ones, which are refused.
+
     Raises:
-      ValueError: for values that no mechanism has.
+      ValueError: for values that no mechanism has, or a relation under which the mechanism has no proof.
 
     >>> curve(GaussianEvent(noise_multiplier=1.0, releases=4, minimum_separation=1)).rho
     1.0
     """
+    _check_relation(event)
     match event:
         case UnboundedEvent():
             return _line(math.inf, 0.0, gaussian=False)
@@ -154,9 +165,13 @@ def _line(rho: float, distance: float, *, gaussian: bool) -> Curve:
 
 
 def _rho(event: TreeEvent | GaussianEvent | BandedEvent | BltEvent) -> float:
-    if not event.noise_multiplier >= 0:
-        raise ValueError(f"noise_multiplier must not be negative, not {event.noise_multiplier}")
-    squared = sensitivity_squared(event)
+    squared = sensitivity_squared(event) * (_TWO_STEPS if event.adjacency is Adjacency.REPLACE else 1)
     if squared == 0:
         return 0.0
     return squared / (2 * event.noise_multiplier**2) if event.noise_multiplier > 0 else math.inf
+
+
+def _check_relation(event: SimpleEvent) -> None:
+    """Refuses noise from the devices under anything but zero-out: a device that is not there adds no noise either."""
+    if isinstance(event, DistributedEvent) and event.adjacency is not Adjacency.ZERO_OUT:
+        raise ValueError(f"noise from the devices is priced under zero-out, not {event.adjacency.value}")

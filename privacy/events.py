@@ -37,7 +37,7 @@ class Adjacency(Enum):
     ADD_OR_REMOVE = "add-or-remove"
     """The unit is there or is not; hides participation too."""
     REPLACE = "replace"
-    """The unit's data become any other; costs up to four times the rho of zero-out."""
+    """The unit's data, and when it takes part, become any other; costs four times the rho of zero-out."""
 
 
 class Law(Enum):

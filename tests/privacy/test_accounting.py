@@ -1,5 +1,6 @@
 """Composition, sampling, selection, groups, adaptive clipping, small sums: each against an oracle that shares no code."""
 
+import dataclasses
 import itertools
 import math
 
@@ -24,7 +25,10 @@ from privacy import (
 from privacy.adaptive_clip import QuantileState
 from privacy.ddg import plan as ddg_plan
 from privacy.events import (
+    AdaptiveClipEvent,
     Adjacency,
+    BandedEvent,
+    BltEvent,
     DistributedEvent,
     GaussianEvent,
     Law,
@@ -77,6 +81,57 @@ def test_different_units_or_relations_are_never_added():
 def test_poisson_is_priced_under_add_or_remove_only():
     with pytest.raises(ValueError, match="add-or-remove"):
         GaussianEvent(noise_multiplier=1.0, releases=1, sampling_rate=0.5)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        GaussianEvent(noise_multiplier=1.0, releases=6, minimum_separation=1),
+        TreeEvent(noise_multiplier=1.0, leaves=4, minimum_separation=1),
+        BandedEvent(noise_multiplier=1.0, leaves=6, bands=2, minimum_separation=1),
+        BltEvent(noise_multiplier=1.0, leaves=6, buf_decay=(0.5,), output_scale=(0.5,), numerical_inflation=0.01),
+    ],
+    ids=lambda event: event.kind,
+)
+def test_replacement_is_two_zero_out_steps(event: TreeEvent | GaussianEvent | BandedEvent | BltEvent):
+    replaced = dataclasses.replace(event, adjacency=Adjacency.REPLACE)
+    half = dataclasses.replace(event, noise_multiplier=event.noise_multiplier / 2)
+    assert accounting.price(replaced, 1e-6).rho == pytest.approx(accounting.price(half, 1e-6).rho)
+    assert accounting.price(replaced, 1e-6).epsilon == pytest.approx(accounting.price(half, 1e-6).epsilon)
+    if isinstance(event, TreeEvent | GaussianEvent):
+        bits = AdaptiveClipEvent(
+            release=replaced, vector_noise_multiplier=2**0.5, bit_noise_multiplier=2**-0.5, adjacency=Adjacency.REPLACE
+        )
+        assert accounting.price(bits, 1e-6).rho == pytest.approx(accounting.price(replaced, 1e-6).rho)
+
+
+@given(
+    columns=st.lists(st.lists(st.integers(-3, 3), min_size=4, max_size=4), min_size=4, max_size=4),
+    first=st.sets(st.integers(0, 3)), second=st.sets(st.integers(0, 3)), signs=st.lists(st.sampled_from([-1, 1]), min_size=8, max_size=8),
+)  # fmt: skip
+def test_two_participation_patterns_are_nowhere_farther_apart_than_two_steps(
+    columns: list[list[int]], first: set[int], second: set[int], signs: list[int]
+):
+    matrix = np.array(columns, np.float64)
+    one = matrix @ [signs[index] if index in first else 0 for index in range(4)]
+    other = matrix @ [signs[4 + index] if index in second else 0 for index in range(4)]
+    steps = [float(np.linalg.norm(one)), float(np.linalg.norm(other))]
+    assert float(np.linalg.norm(one - other)) ** 2 <= 4 * max(steps) ** 2 + 1e-9
+
+
+@pytest.mark.parametrize("adjacency", [Adjacency.REPLACE, Adjacency.ADD_OR_REMOVE])
+def test_noise_from_devices_has_no_price_where_a_device_may_be_missing(adjacency: Adjacency):
+    event = DistributedEvent(
+        mechanism="skellam",
+        dimension=8,
+        squared_norm=100,
+        local_sigma=10.0,
+        contributors=(16,),
+        participations=1,
+        adjacency=adjacency,
+    )
+    with pytest.raises(ValueError, match="zero-out"):
+        accounting.price(event, 1e-6)
 
 
 def test_nothing_has_no_price():
