@@ -33,7 +33,7 @@ def released(store: Store, run: str) -> list[tuple[int, str]]:
 
 
 def test_the_first_way_out_to_each_place_is_an_entry(tmp_path: Path) -> None:
-    run = runs.run(SPEC, store=str(tmp_path / "store"), workers=0)["run"]
+    run = runs.run(SPEC, store=str(tmp_path / "store"), workers=0, seed=1)["run"]
     with stores.opened(str(tmp_path / "store")) as (store, _):
         found = store.run(run)
         assert released(store, run) == []
@@ -45,7 +45,7 @@ def test_the_first_way_out_to_each_place_is_an_entry(tmp_path: Path) -> None:
 
 
 def test_nothing_is_exported_and_no_run_starts_here_where_another_person_must_agree(tmp_path: Path) -> None:
-    run = runs.run(SPEC, store=str(tmp_path / "store"), workers=0)["run"]
+    run = runs.run(SPEC, store=str(tmp_path / "store"), workers=0, seed=1)["run"]
     with stores.opened(str(tmp_path / "store")) as (store, _):
         policies = Policies(store.transactions, store.ledger)
         policies.set_approval("people", required=True, reason="policy", by="token abcdefgh")
@@ -56,7 +56,7 @@ def test_nothing_is_exported_and_no_run_starts_here_where_another_person_must_ag
         assert released(store, run) == []
         before = store.tree_head().size
     with pytest.raises(TuttiError) as refused:
-        runs.run(SPEC, store=str(tmp_path / "store"), workers=0)
+        runs.run(SPEC, store=str(tmp_path / "store"), workers=0, seed=1)
     assert refused.value.code is ErrorCode.FORBIDDEN
     with stores.opened(str(tmp_path / "store")) as (store, _):
         assert store.tree_head().size == before
@@ -67,7 +67,7 @@ def test_nothing_is_exported_and_no_run_starts_here_where_another_person_must_ag
 
 
 def test_a_release_that_cannot_be_put_on_the_record_does_not_happen(tmp_path: Path) -> None:
-    run = runs.run(SPEC, store=str(tmp_path / "store"), workers=0)["run"]
+    run = runs.run(SPEC, store=str(tmp_path / "store"), workers=0, seed=1)["run"]
     with stores.opened(str(tmp_path / "store")) as (store, _), stores.opened(str(tmp_path / "store")) as (other, _):
         other.leases.take("people", "another server")
         with pytest.raises(TuttiError) as refused:
