@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from numpy.typing import NDArray
 
+from trainer import freed_memory
 from trainer.batches import Batches, batches
 from trainer.model import Array, Batch, DeviceExamples, FloatVector, Model, Params
 
@@ -52,6 +53,8 @@ class LocalTrainer:
     """How many of `jax.devices()` share the lanes; 0 takes all accelerators, or one processor."""
     _sums: list[str] = field(default_factory=list[str], init=False, repr=False)
     """Names of the model's `Sums`, in the order of the vector that a step adds to."""
+    _shapes: set[tuple[Any, ...]] = field(default_factory=set[tuple[Any, ...]], init=False, repr=False)
+    """Of the batches for which the step was compiled."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "max_examples", "learning_rate"):
@@ -135,12 +138,13 @@ class LocalTrainer:
     def _one_by_one(self, start: Params, devices: Sequence[DeviceExamples], seeds: Sequence[int | None]) -> Iterator[Trained]:
         for examples, seed in zip(devices, seeds, strict=True):
             plan = self._batches(examples, seed)
-            params, totals = start, None
+            params, totals, programs = start, None, len(self._shapes)
             for indices, rows in zip(plan.indices, plan.rows, strict=True):
                 batch, mask = self._rows(examples, indices, int(rows))
                 totals = self._zero_sums(start, batch, mask) if totals is None else totals
-                params, totals = self._step(params, totals, batch, mask)
+                params, totals = self._take_step(params, totals, batch, mask)
             update = np.asarray(self._update(start, params))
+            self._release_after(programs)
             yield update, self._metrics(examples, plan, None if totals is None else np.asarray(totals))
 
     def _rows(
@@ -169,12 +173,13 @@ class LocalTrainer:
     def _chunk(
         self, start: Params, spread: Params, devices: Sequence[DeviceExamples], plans: Sequence[Batches]
     ) -> list[Trained]:
-        params, totals = spread, None
+        params, totals, programs = spread, None, len(self._shapes)
         for step in range(max(len(plan.rows) for plan in plans)):
             batch, mask = self._lane_rows(devices, plans, step)
             totals = self._zero_sums(spread, batch, mask) if totals is None else totals
-            params, totals = self._step(params, totals, batch, mask)
+            params, totals = self._take_step(params, totals, batch, mask)
         updates = np.asarray(self._update(start, params))
+        self._release_after(programs)
         sums = None if totals is None else np.asarray(totals)
         return [
             (updates[lane], self._metrics(devices[lane], plans[lane], None if sums is None else sums[lane]))
@@ -195,6 +200,17 @@ class LocalTrainer:
                 for name, array in examples.arrays.items():
                     batch[name][lane, :real] = array[plan.indices[step, :real]]
         return batch, mask
+
+    def _take_step(
+        self, params: Params, totals: Any, batch: dict[str, NDArray[Any]], mask: FloatVector
+    ) -> tuple[Params, Array]:
+        self._shapes.add(tuple(array.shape for array in batch.values()))
+        return self._step(params, totals, batch, mask)
+
+    def _release_after(self, programs: int) -> None:
+        """Once results are there, and so what was running is done: gives back what compiling left, if there are more programs."""
+        if len(self._shapes) > programs:
+            freed_memory.release()
 
     def _zero_sums(self, params: Params, batch: dict[str, NDArray[Any]], mask: FloatVector) -> FloatVector:
         if not self._sums:  # the same for every batch
