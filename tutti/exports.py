@@ -7,6 +7,7 @@ from typing import Any
 from safetensors import numpy as safetensors
 
 from client_sim.data import open_loader
+from privacy.report import shown_up
 from server import releases, tasks
 from server.store.store import Store
 from server.store.values import Run
@@ -41,7 +42,7 @@ def export(store: Store, run: Run, directory: Path) -> dict[str, Path]:
 def model_card(run: Run, result: dict[str, Any], *, num_parameters: int) -> str:
     """A page on what the model is, how it was trained, what it cost, and what that does not cover."""
     privacy, spec = result["privacy"], run.spec
-    epsilon = "unbounded" if privacy["epsilon"] is None else f"{privacy['epsilon']:.4g} at delta {privacy['delta']:g}"
+    epsilon = "unbounded" if privacy["epsilon"] is None else f"{shown_up(privacy['epsilon'])} at delta {privacy['delta']:g}"
     lines = [
         f"# {spec.model.name}, trained by task `{spec.name}`",
         "",

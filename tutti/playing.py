@@ -8,9 +8,10 @@ from typing import Any, Protocol
 from client_sim.data.loader import Loader
 from client_sim.placement import Placement
 from contract.clock import SystemClock
-from privacy.report import price_of
+from privacy.report import price_of, shown_up
 from server.faults import FaultHook
 from server.keys import KeyDirectory
+from server.registration import seeded
 from server.store.store import Store
 from server.store.values import Run, RunState
 from server.tasks import PreparedTask
@@ -52,12 +53,13 @@ def play(
     """Plays the rounds that are left of a registered run, by our own workers unless an `engine` is given."""
     clock = SystemClock()
     began = clock.now_s()
-    progress.started(committed=registered.next_leaf, note=projected(prepared, registered.id))
+    progress.started(committed=registered.next_leaf, note=projected(prepared, registered))
+    known = "noise" in seeded(registered.settings)
     held_out = HeldOut.of(prepared.model, loader)
     played = loopback.rounds if registered.settings["transport"] == "grpc" else simulation.rounds
     rounds = played if engine is None else partial(simulation.rounds, engine=engine)
     for facts in rounds(database, keys, registered, prepared, loader, workers=workers, faults=faults, directory=directory):
-        spent = _so_far(prepared, facts)
+        spent = {} if known else _so_far(prepared, facts)
         database.add_facts(registered.id, int(facts["round"]), {**facts.get("seen", {}), **spent})
         shown = {**facts, **spent, "claim": None, "seen": None}
         progress.round_ended(shown)
@@ -71,14 +73,16 @@ def play(
     return result
 
 
-def projected(prepared: PreparedTask, run: str) -> str:
+def projected(prepared: PreparedTask, run: Run) -> str:
     """What all rounds of a run would cost, in a line."""
-    spec = prepared.spec
+    spec, name = prepared.spec, run.id[:12]
+    if "noise" in seeded(run.settings):
+        return f"run {name}: its noise comes from a seed that is known, nothing is promised"
     cost = price_of(prepared.mechanism.event(spec.rounds), spec.privacy.delta)
     if cost is None:
         why = "no privacy mechanism" if spec.privacy.mechanism == "none" else "nothing is promised at this noise"
-        return f"run {run[:12]}: {why}, epsilon is unbounded"
-    return f"run {run[:12]}: all {spec.rounds} rounds will cost epsilon {cost.epsilon:.4g} at delta {cost.delta:g} ({cost.conversion})"
+        return f"run {name}: {why}, epsilon is unbounded"
+    return f"run {name}: all {spec.rounds} rounds will cost epsilon {shown_up(cost.epsilon)} at delta {cost.delta:g} ({cost.conversion})"
 
 
 def _so_far(prepared: PreparedTask, facts: Mapping[str, Any]) -> dict[str, Any]:

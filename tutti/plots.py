@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from contract.errors import ErrorCode, TuttiError
-from privacy.report import price_of
+from privacy.report import cost, run_record
 from server.store.store import Store
 from server.store.values import Run
 from tutti.results import events_by_round
@@ -38,7 +38,8 @@ def history(store: Store, run: Run) -> History:
     if not rows:
         raise TuttiError(ErrorCode.NOT_FOUND, f"run {run.id[:12]} has no committed round to draw")
     delta, events = run.spec.privacy.delta, events_by_round(store, run)
-    prices = [price_of(events.get(row.index), delta) for row in rows]
+    record = run_record.read([entry.body for entry in store.entries(run=run.id)])
+    prices = [cost.of(record, events.get(row.index)).price for row in rows]
     return History(
         run.id,
         run.spec.name,
@@ -129,7 +130,7 @@ def _epsilon(axes: Axes, shown: History, colour: str) -> None:
         axes.step([x for x, _ in points], [y for _, y in points], where="post", color=colour)
         _label(axes, f"epsilon at delta {shown.delta:g}, charged so far")
     else:
-        axes.text(0.5, 0.5, "no privacy mechanism:\nepsilon is unbounded", ha="center", va="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, "nothing is promised:\nepsilon is unbounded", ha="center", va="center", transform=axes.transAxes)
         _label(axes, "epsilon")
 
 

@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.table import Table
 
 from contract.task import TaskSpec
+from privacy.report import shown_up
 
 SHOWN_ROUNDS = 8
 
@@ -78,7 +79,7 @@ def _cells(facts: Mapping[str, Any]) -> list[str]:
     accuracy = facts.get("top1", facts.get("accuracy"))
     return [
         str(facts["round"]), state, str(facts.get("reported", "")), _number(facts.get("loss")), _percent(accuracy),
-        _number(facts.get("update_norm")), _number(facts.get("rho")), _number(facts.get("epsilon")),
+        _number(facts.get("update_norm")), _price(facts.get("rho")), _price(facts.get("epsilon")),
     ]  # fmt: skip
 
 
@@ -102,6 +103,10 @@ def phases_line(facts: Mapping[str, Any]) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
+
+
+def _price(value: float | None) -> str:
+    return "" if value is None else shown_up(value)
 
 
 def _percent(value: float | None) -> str:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from contract import task
 from contract.task import TaskSpec
-from privacy.report import summarize
+from privacy.report import shown_up, summarize
 from server.store.store import Store
 from server.store.values import Run
 
@@ -91,12 +91,17 @@ def paired(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tup
     for name in dict.fromkeys([*first["metrics"], *second["metrics"]]):
         rows[name] = (_text(first["metrics"].get(name)), _text(second["metrics"].get(name)))
     for name in ("rho", "epsilon", "delta", "conversion", "tier"):
-        rows[name] = (_text(first["privacy"][name]), _text(second["privacy"][name]))
+        shown = _price if name in ("rho", "epsilon") else _text
+        rows[name] = (shown(first["privacy"][name]), shown(second["privacy"][name]))
     return rows
 
 
 def _text(value: float | str | None) -> str:
     return "-" if value is None else value if isinstance(value, str) else f"{value:.4g}"
+
+
+def _price(value: float | None) -> str:
+    return "-" if value is None else shown_up(value)
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from privacy.report import shown_up
+
 
 def print_summary(result: Mapping[str, Any], *, store: str, task_file: Path | None = None) -> None:
     """Prints a run's result for people."""
@@ -40,7 +42,7 @@ def _facts(result: Mapping[str, Any], privacy: Mapping[str, Any]) -> Table:
         table.add_row(name, value)
     table.add_row("mechanism", privacy["mechanism"])
     table.add_row("epsilon", _epsilon(privacy))
-    table.add_row("rho", "no line" if privacy["rho"] is None else f"{privacy['rho']:.4g} (zCDP)")
+    table.add_row("rho", "no line" if privacy["rho"] is None else f"{shown_up(privacy['rho'])} (zCDP)")
     table.add_row("unit", f"{privacy['unit']}, {privacy['adjacency']} adjacency")
     table.add_row("tier", privacy["tier"])
     return table
@@ -64,12 +66,12 @@ def _epsilon(privacy: Mapping[str, Any]) -> str:
     if privacy["epsilon"] is None:
         return "unbounded"
     others = ", ".join(
-        f"{name} {value:.4g}"
+        f"{name} {shown_up(value)}"
         for name, value in privacy["epsilons"].items()
         if value is not None and name != privacy["conversion"]
     )
     also = f"; {others}" if others else ""
-    return f"{privacy['epsilon']:.4g} at delta {privacy['delta']:g} ({privacy['conversion']} conversion{also})"
+    return f"{shown_up(privacy['epsilon'])} at delta {privacy['delta']:g} ({privacy['conversion']} conversion{also})"
 
 
 def _print_files(console: Console, files: Mapping[str, str]) -> None:

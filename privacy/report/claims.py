@@ -56,6 +56,15 @@ def up(value: float | None) -> float | None:
     return float(canonical.decimal_up(value, DIGITS))
 
 
+def shown_up(value: float, digits: int = 4) -> str:
+    """A price for people to read: `digits` digits, and never below the price itself.
+
+    >>> shown_up(1.18012), shown_up(8.0)
+    ('1.181', '8')
+    """
+    return canonical.decimal_up(value, digits)
+
+
 def remarks(event: Facts | None, delta: float | None) -> list[str]:
     """What a careful reader would ask about the participation bound, answered."""
     if event is None or delta is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from contract import task
 from privacy import accounting
+from privacy.ledger.entries import EntryKind
 from privacy.ledger.spending import counted
 from privacy.report import PrivacySummary, price_of, summarize
 from server.budgets import BudgetGuard
@@ -16,6 +17,14 @@ from server.rest import bodies
 from server.rest.services import Services
 from server.store.values import Round, Run
 from server.tasks import PreparedTask
+
+_BESIDE_ROUNDS = frozenset(
+    kind.value
+    for kind in (
+        EntryKind.RUN_REGISTERED, EntryKind.PARAMETER_TUNED, EntryKind.ASSUMPTION_CHECKED, EntryKind.AUDIT_RECORDED
+    )
+)  # fmt: skip
+"""What a run's cost and its first lines depend on, but for its newest charge."""
 
 
 def run_body(run: Run, job: Job | None) -> bodies.RunBody:
@@ -40,10 +49,10 @@ def run_detail(services: Services, run: Run) -> bodies.RunDetail:
 
 def spent(services: Services, run: Run) -> PrivacySummary:
     """What a run has spent, recomputed from its entries."""
-    bodies_of = [entry.body for entry in services.store.entries(run=run.id)]
-    registered = next(body for body in bodies_of if json.loads(body)["kind"] == "run-registered")
-    charges = [body for body in bodies_of if json.loads(body)["kind"] == "round-charged"]
-    return _summary(registered, charges[-1] if charges else b"")
+    found = [(json.loads(entry.body), entry.body) for entry in services.store.entries(run=run.id)]
+    charges = [body for facts, body in found if facts["kind"] == EntryKind.ROUND_CHARGED.value]
+    beside = [body for facts, body in found if facts["kind"] in _BESIDE_ROUNDS and "covered_by" not in facts]
+    return _summary(*beside, *charges[-1:])
 
 
 def privacy_body(summary: PrivacySummary) -> bodies.PrivacyBody:
@@ -127,8 +136,8 @@ def _run_facts(run: Run, job: Job | None) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=2000)
-def _summary(registered: bytes, last_charge: bytes) -> PrivacySummary:
-    return summarize([body for body in (registered, last_charge) if body])
+def _summary(*bodies: bytes) -> PrivacySummary:
+    return summarize(bodies)
 
 
 @lru_cache(maxsize=500)

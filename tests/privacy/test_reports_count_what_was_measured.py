@@ -10,7 +10,7 @@ from privacy import events
 from privacy.accounting import price
 from privacy.events import Adjacency, ComposedEvent, Event, GaussianEvent, TreeEvent, Unit
 from privacy.ledger import entries, measured
-from privacy.report import check, population_report, run_report, summarize, to_markdown
+from privacy.report import check, population_report, run_report, shown_up, summarize, to_markdown
 
 SPEC = task.parse_mapping(
     {
@@ -200,3 +200,10 @@ def test_an_event_is_as_it_was_measured() -> None:
     actual = measured.actual_event(event, registered={}, checked=[later])
     assert actual == {**event, "minimum_separation": 1}
     assert measured.actual_event(None, registered={"seeded": ["noise"]}, checked=[]) is None
+
+
+@pytest.mark.parametrize("value", [1.18012, 0.10004, 6.99999, 12345.6, 8.0, 3e-7, 2.6601])
+def test_a_price_for_people_is_never_below_the_price(value: float) -> None:
+    shown = shown_up(value)
+    assert value <= float(shown) <= value * 1.001
+    assert "e" not in shown

@@ -1,6 +1,8 @@
 """The Python interface and the command line, in process, on the small model."""
 
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import tutti
 from contract import task
 from contract.errors import ErrorCode, TuttiError
 from contract.task import TaskFormError
+from privacy.report import summarize
 from server.store.values import RunState
-from tutti import cli, stores, templates
+from tutti import cli, plots, stores, templates
 from tutti.commands import inspect
 from tutti.launching import SimulatedRuns
 
@@ -84,6 +87,26 @@ def test_seeded_noise_replays_and_the_report_opens_with_it(tmp_path: Path) -> No
     first, second = (tutti.run(TASK, store=str(tmp_path / name), workers=0, seed=1, seed_noise=2) for name in "ab")
     assert first["model_digest"] == second["model_digest"]
     assert first["privacy"]["first_lines"][0].startswith("GUARANTEE VOID")
+    assert (first["privacy"]["epsilon"], first["privacy"]["rho"]) == (None, None)
+    with stores.opened(str(tmp_path / "a")) as (database, _):
+        run = database.run("latest")
+        assert not any({"rho", "epsilon"} & set(row.facts) for row in database.rounds(run.id))
+        assert set(plots.history(database, run).epsilons) == {None}
+
+
+def test_people_are_told_no_less_than_a_run_costs(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with stores.opened(str(store)) as (database, _):
+        epsilon = summarize([entry.body for entry in database.entries(run=database.run("latest").id)]).epsilon or math.inf
+    for words, pattern in (
+        (("runs", "show"), r"epsilon\s+([0-9.]+) at delta"),
+        (("runs", "list"), r"([0-9.]+) at 1e-05"),
+    ):
+        assert call(monkeypatch, *words, "--store", str(store)) == 0
+        told = re.findall(pattern, capsys.readouterr().out)
+        assert told
+        assert all(epsilon <= float(one) <= 1.02 * epsilon for one in told)
 
 
 def test_the_noise_key_is_destroyed_at_the_end(store: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from privacy.report import shown_up
 from tutti.audit.records import judged_of
 
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1d3557;background:#fff}
@@ -39,7 +40,7 @@ def arm_rows(result: Mapping[str, Any]) -> list[list[str]]:
         rows.append(
             [
                 arm["name"],
-                "none" if epsilon is None else f"{epsilon:.4g} at {arm['privacy']['delta']:g}",
+                "none" if epsilon is None else f"{shown_up(epsilon)} at {arm['privacy']['delta']:g}",
                 f"{grid['median_rank']:g}",
                 f"{grid['median_rank_held_out']:g}",
                 f"{grid['mean_exposure_bits']:.2f}",
@@ -86,7 +87,7 @@ def judgement_rows(result: Mapping[str, Any]) -> list[list[str]]:
                 one["measure"],
                 one["certainty"],
                 f"{one['epsilon']:.3f}",
-                "nothing" if one["claimed"] is None else f"{one['claimed']:.3f}",
+                "nothing" if one["claimed"] is None else shown_up(one["claimed"]),
                 f"{one['delta']:g}",
                 f"{one['devices']} x {one['unit']}, {one['adjacency']}",
                 one["verdict"],

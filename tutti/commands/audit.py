@@ -12,6 +12,7 @@ from rich.table import Table
 
 from contract import task
 from contract.errors import ErrorCode, TuttiError
+from privacy.report import shown_up
 from tutti import audit as audits
 from tutti.audit import page, specification
 from tutti.audit.scores import Watch
@@ -79,7 +80,9 @@ def audit(
     ]
     _print(result, json_output=json_output, tables=tables)
     if result["verdict"] == "failed":
-        broken = "; ".join(f"{one['measure']}: {one['epsilon']:.3f} above {one['claimed']:.3f}" for one in result["failed"])
+        broken = "; ".join(
+            f"{one['measure']}: {one['epsilon']:.3f} above {shown_up(one['claimed'])}" for one in result["failed"]
+        )
         raise TuttiError(ErrorCode.AUDIT_FAILED, broken)
 
 

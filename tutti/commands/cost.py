@@ -9,7 +9,7 @@ from rich.console import Console
 
 from contract import task
 from privacy.ledger.spending import counted
-from privacy.report import price_of
+from privacy.report import price_of, shown_up
 from server import tasks
 from server.budgets import BudgetGuard, Statement
 from server.recorder import planned_claims
@@ -54,20 +54,20 @@ def cost(
     if price is None:
         console.print(f"{spec.name}: {prepared.spec.rounds} rounds promise nothing: epsilon is unbounded")
     else:
-        rho = "" if price.rho is None else f", rho {price.rho:.4g}"
+        rho = "" if price.rho is None else f", rho {shown_up(price.rho)}"
         console.print(
-            f"{spec.name}: {prepared.spec.rounds} rounds cost epsilon {price.epsilon:.4g} at delta {price.delta:g} "
+            f"{spec.name}: {prepared.spec.rounds} rounds cost epsilon {shown_up(price.epsilon)} at delta {price.delta:g} "
             f"({price.conversion} conversion){rho}",
             soft_wrap=True,
         )
     if colluding is not None and "colluding" in claims:
-        told = f"against a server that the corrupt devices give their noise to: epsilon {colluding.epsilon:.4g}; budgets count this one"
-        console.print(told, soft_wrap=True)
+        told = f"epsilon {shown_up(colluding.epsilon)}; budgets count this one"
+        console.print(f"against a server that the corrupt devices give their noise to: {told}", soft_wrap=True)
     console.print(_population_line(statement), soft_wrap=True)
 
 
 def _population_line(told: Statement) -> str:
-    after = "no bound" if told.after is None else f"epsilon {told.after:.4g}"
+    after = "no bound" if told.after is None else f"epsilon {shown_up(told.after)}"
     line = f"population {told.population}: {after} at delta {told.delta:g} with everything charged before"
     if told.budget is None:
         return f"{line}; no budget is set"

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from contract.errors import ErrorCode, TuttiError
+from privacy.report import shown_up
 from server.store.values import RunState
 from tutti import results, runs, stores
 from tutti.commands.options import JsonOption, RunArgument, StoreOption, WorkersOption
@@ -47,7 +48,7 @@ def list_runs(
     for name in ("run", "task", "state", "rounds", "epsilon", "started"):
         table.add_column(name, overflow="fold" if name == "task" else "ellipsis", no_wrap=name != "task")
     for row in rows:
-        epsilon = "" if row["epsilon"] is None else f"{row['epsilon']:.3g} at {row['delta']:g}"
+        epsilon = "" if row["epsilon"] is None else f"{shown_up(row['epsilon'], 3)} at {row['delta']:g}"
         started = f"{row['started'][5:10]} {row['started'][11:16]}"
         table.add_row(row["run"][:12], row["task"], row["state"], f"{row['rounds']}/{row['planned']}", epsilon, started)
     console = Console(highlight=False)

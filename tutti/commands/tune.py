@@ -10,6 +10,7 @@ from rich.console import Console
 from contract import task
 from contract.entropy import system_entropy
 from contract.errors import ErrorCode, TuttiError
+from privacy.report import shown_up
 from tutti.commands.options import JsonOption, StoreOption, WorkersOption
 from tutti.tuning import Search, parse_choices, tune
 
@@ -54,7 +55,7 @@ def tune_command(
         console.print(f"{key}: {value}")
     price = found["privacy"]
     console.print(
-        f"the search cost epsilon {price['epsilon']:.4g} at delta {price['delta']:g} ({price['conversion']} conversion), "
+        f"the search cost epsilon {shown_up(price['epsilon'])} at delta {price['delta']:g} ({price['conversion']} conversion), "
         f"entry {found['entry']}; the run that uses it costs its own",
         soft_wrap=True,
     )

@@ -1,7 +1,7 @@
 // Audits: ask for one, watch it, and what is on the record: measured leakage beside the proven bound.
 
 import { complain, events, get, pages, send } from "/static/api.js";
-import { byId, element, number, replace, state, table, words } from "/static/dom.js";
+import { byId, element, number, price, replace, state, table, words } from "/static/dom.js";
 
 const HIDDEN = new Set(["format", "kind", "population", "run"]);
 const OVER = new Set(["done", "failed", "cancelled"]);
@@ -70,7 +70,7 @@ function actions(job, target) {
 function arms(result) {
   const columns = [
     { title: "Arm", cell: (arm) => element("a", { href: `/runs/${arm.run}` }, arm.name) },
-    { title: "Epsilon proven", class: "number", cell: (arm) => number(arm.privacy.epsilon) },
+    { title: "Epsilon proven", class: "number", cell: (arm) => price(arm.privacy.epsilon) },
     { title: "Median rank", class: "number", cell: (arm) => number(arm.grid.median_rank) },
     { title: "Held out", class: "number", cell: (arm) => number(arm.grid.median_rank_held_out) },
     { title: "Exposure, bits", class: "number", cell: (arm) => number(arm.grid.mean_exposure_bits) },

@@ -40,6 +40,13 @@ export function number(value, digits = 4) {
   return Math.abs(value) >= 1e6 || Math.abs(value) < 1e-3 ? Number(value.toPrecision(digits)).toExponential() : String(Number(value.toPrecision(digits)));
 }
 
+// What something costs is shown rounded up, never to the nearest.
+export function price(value, digits = 4) {
+  if (!Number.isFinite(value) || Number.isInteger(value)) return number(value, digits);
+  const step = 10 ** (digits - 1 - Math.floor(Math.log10(Math.abs(value))));
+  return number(Math.ceil(value * step) / step, digits);
+}
+
 export function notice(target, kind, ...content) {
   replace(target, element("p", { class: `notice ${kind}` }, ...content));
 }

@@ -1,7 +1,7 @@
 // The overview: populations with their budgets, runs, and a form that prices and launches a task.
 
 import { complain, get, send } from "/static/api.js";
-import { byId, element, notice, number, replace, state, table } from "/static/dom.js";
+import { byId, element, notice, number, price, replace, state, table } from "/static/dom.js";
 
 const DEFAULT_TASK = {
   name: "demo", population: "demo-mlp", model: { name: "mlp" }, data: { source: "synthetic", devices: 400 },
@@ -20,7 +20,7 @@ async function showPopulations() {
 }
 
 function card(population, budget) {
-  const spent = budget.spent_epsilon === null ? "unbounded" : `epsilon ${number(budget.spent_epsilon)}`;
+  const spent = budget.spent_epsilon === null ? "unbounded" : `epsilon ${price(budget.spent_epsilon)}`;
   const at = budget.delta === null ? "" : ` at delta ${number(budget.delta)}`;
   const limit = budget.budget_epsilon === null ? "no budget set" : `of ${number(budget.budget_epsilon)}`;
   return element("div", { class: "panel" },
@@ -66,9 +66,9 @@ function task() {
 
 async function askCost() {
   const cost = await send("POST", "/v1/cost", { task: task() });
-  const price = cost.epsilon === null ? "no bound: epsilon is infinite"
-    : `epsilon ${number(cost.epsilon)} at delta ${number(cost.delta)} (${cost.conversion}), rho ${number(cost.rho)}`;
-  notice(byId("answer"), "good", `${cost.rounds} rounds of ${cost.mechanism} would cost ${price}; unit ${cost.unit}, ${cost.adjacency}.`);
+  const told = cost.epsilon === null ? "no bound: epsilon is infinite"
+    : `epsilon ${price(cost.epsilon)} at delta ${number(cost.delta)} (${cost.conversion}), rho ${price(cost.rho)}`;
+  notice(byId("answer"), "good", `${cost.rounds} rounds of ${cost.mechanism} would cost ${told}; unit ${cost.unit}, ${cost.adjacency}.`);
 }
 
 async function launch() {

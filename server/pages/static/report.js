@@ -1,7 +1,7 @@
 // A report as a document: what it says first comes first, assumptions show their status, everything can be printed.
 
 import { complain, get } from "/static/api.js";
-import { byId, element, number, replace, state, table, words } from "/static/dom.js";
+import { byId, element, number, price, replace, state, table, words } from "/static/dom.js";
 
 const [, kind, name] = location.pathname.split("/");
 const address = `/v1/${kind}/${name}/report`;
@@ -53,9 +53,9 @@ function statement(report) {
   const said = report.guarantee || report.joint || {};
   if (said.epsilon === undefined) return null;
   if (said.epsilon === null) return element("p", { class: "notice bad" }, element("strong", {}, "No bound: epsilon is infinite."));
-  const rho = said.rho === null || said.rho === undefined ? "" : `; rho ${number(said.rho, 5)} (zCDP)`;
+  const rho = said.rho === null || said.rho === undefined ? "" : `; rho ${price(said.rho, 5)} (zCDP)`;
   const by = said.conversion ? ` by the ${said.conversion} conversion` : "";
-  return element("p", { class: "notice good" }, element("strong", {}, `Epsilon ${number(said.epsilon, 5)} at delta ${number(said.delta)}${by}${rho}.`));
+  return element("p", { class: "notice good" }, element("strong", {}, `Epsilon ${price(said.epsilon, 5)} at delta ${number(said.delta)}${by}${rho}.`));
 }
 
 function show(report) {

@@ -2,7 +2,7 @@
 
 import { complain, events, get, pages, send } from "/static/api.js";
 import { Chart } from "/static/charts.js";
-import { byId, element, notice, number, replace, state, table } from "/static/dom.js";
+import { byId, element, notice, number, price, replace, state, table } from "/static/dom.js";
 
 const name = location.pathname.split("/")[2];
 const rows = [];
@@ -33,11 +33,11 @@ function showHead(run) {
   const privacy = run.privacy;
   replace(byId("first-lines"), ...privacy.first_lines.map((line) =>
     element("p", { class: /GUARANTEE VOID|VIOLATED|NO GUARANTEE/.test(line) ? "notice bad" : "notice warn" }, line)));
-  const epsilon = privacy.epsilon === null ? ["unbounded", ""] : [number(privacy.epsilon), `at delta ${number(privacy.delta)}, ${privacy.conversion}`];
+  const epsilon = privacy.epsilon === null ? ["unbounded", ""] : [price(privacy.epsilon), `at delta ${number(privacy.delta)}, ${privacy.conversion}`];
   replace(byId("tiles"),
     tile("Rounds", `${run.rounds} / ${run.planned}`, `${run.abandoned} abandoned`),
     tile("Epsilon spent", ...epsilon),
-    tile("Rho", number(privacy.rho), privacy.mechanism),
+    tile("Rho", price(privacy.rho), privacy.mechanism),
     tile("Unit", privacy.unit, `${privacy.adjacency} adjacency`),
     tile("Tier", privacy.tier.split(" (")[0], privacy.tier.split(" (")[1]?.replace(")", "") || ""),
     tile("Population", run.population, `run ${run.run.slice(0, 12)}`));
@@ -82,7 +82,7 @@ function showRounds() {
     { title: "State", cell: (row) => element("span", {}, state(row.state), row.reason ? ` ${row.reason}` : "") },
     { title: "Devices", class: "number", cell: (row) => row.reported },
     { title: "Loss", class: "number", cell: (row) => number(row.loss) },
-    { title: "Epsilon", class: "number", cell: (row) => number(row.epsilon) },
+    { title: "Epsilon", class: "number", cell: (row) => price(row.epsilon) },
     { title: "Entries", cell: (row) => [row.charge_entry, row.outcome_entry].filter((entry) => entry !== null && entry !== undefined).join(", ") },
   ];
   const newest = rows.slice(-200).reverse();

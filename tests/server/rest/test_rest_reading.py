@@ -9,8 +9,8 @@ from typing import Any
 import jsonschema
 
 from contract.errors import ErrorCode
-from privacy import report
-from privacy.ledger import checkpoint, merkle, proofs
+from privacy import events, report
+from privacy.ledger import checkpoint, entries, merkle, proofs
 from privacy.ledger.notes import VerifierKey
 from server.store.tables import ModelRow
 from server.store.values import RunState
@@ -199,3 +199,20 @@ def _all(api: Api, path: str) -> list[dict[str, object]]:
         cursor = page["next"]
         if cursor is None:
             return items
+
+
+def test_a_run_tells_what_was_measured_on_it_and_what_it_was_tuned_by(played: Api) -> None:
+    run = _run(played)
+    before = played.client.get("/v1/runs/latest").json()["privacy"]["epsilon"]
+    look = events.to_json(events.GaussianEvent(noise_multiplier=1.0, releases=1))
+    at = {"population": "people", "run": run}
+    played.store.append_entry(
+        entries.parameter_tuned(**at, parameter="clip_norm", value="1", statistic="noised norms", event=look, reason="first")
+    )
+    assert played.client.get("/v1/runs/latest").json()["privacy"]["epsilon"] > before
+    played.store.append_entry(
+        entries.assumption_checked(**at, assumption="bounded-contribution", status="violated", measured={}, evidence="e")
+    )
+    privacy = played.client.get("/v1/runs/latest").json()["privacy"]
+    assert privacy["epsilon"] is None
+    assert privacy["first_lines"][0].startswith("NO GUARANTEE: bounded-contribution was violated")
