@@ -5,8 +5,8 @@ geometrically towards the quantile. The noise of the vectors is raised a little 
 alone would have cost at the asked multiplier. Zeroing uses a second such estimate of a high quantile: an update beyond a multiple of it
 counts as zero, which is the device's own doing and costs nothing but the bits.
 
-On the integer grid a bit is sent as +1 (at most the estimate) or -1 in units of one half, so that a device that drops out of the sum
-changes it by 1 unit; the noise is a rounded Gaussian of 2 sigma_b units.
+On the integer grid a bit is sent as +1 (at most the estimate) or -1 in units of one half. A neighbour contributes 0, which is neither, so
+that it changes the sum by 1 unit, under zero-out as under add-or-remove; the noise is a rounded Gaussian of 2 sigma_b units.
 """
 
 import dataclasses

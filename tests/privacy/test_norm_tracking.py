@@ -1,16 +1,21 @@
 """Norms that follow quantiles: a scaled update under a fixed clip is a clipped update, and only noised bits move an estimate."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
+from contract import task
 from contract.entropy import system_entropy
 from contract.randomness import stream
 from privacy import accounting, grid, norm_tracking, poisson
 from privacy.adaptive_clip import QuantileState
-from privacy.events import GaussianEvent, Law
+from privacy.events import GaussianEvent, Law, from_json
 from privacy.norm_tracking import NormTracking, RoundNorms
+from server import tasks
+from server.distributed_mechanism import DistributedMechanism
+from server.mechanisms import CentralMechanism
 
 
 def tracking(**changes: object) -> NormTracking:
@@ -115,6 +120,54 @@ def test_update_and_bits_together_cost_what_the_update_alone_would_have() -> Non
     event = state.event(release, dimension=50)
     assert event.release.draws == 7 * 52
     assert accounting.price(event, 1e-6).rho == pytest.approx(7 / 2)
+
+
+@pytest.mark.parametrize("goal", [40, 400])
+def test_bits_and_counts_are_priced_at_their_distance_from_no_contribution_at_all(goal: int) -> None:
+    """Zero-out: all that the neighbour contributes is zero. One release of the real mechanism, its own noise, its longest contribution."""
+    spec = task.parse_mapping(
+        {
+            "name": "t", "population": "p", "model": {"name": "mlp"}, "rounds": 1, "cohort": {"report_goal": goal},
+            "privacy": {
+                "mechanism": "gaussian", "clip_norm": 1.0, "noise_multiplier": 1.0, "delta": 1e-6, "adaptive_clip": {},
+                "adaptive_zeroing": {},
+            },
+        }
+    )  # fmt: skip
+    mechanism = tasks.prepare(spec).mechanism
+    assert isinstance(mechanism, CentralMechanism)
+    assert mechanism.tracking is not None
+    halves = [abs(bit) for norm in (0.0, 1e9) for bit in mechanism.tracking.round_norms().bits(norm).values()]
+    assert set(halves) == {1}
+    update = mechanism.plan.grid.norm_bound_squared / (mechanism.plan.sigma / 2**mechanism.plan.fraction_bits) ** 2
+    bits = sum((max(halves) / (2 * noise)) ** 2 for noise in mechanism.tracking.bit_noises)
+    rho = accounting.price(from_json(mechanism.event(1)), 1e-6).rho
+    assert rho is not None
+    assert (update + bits) / 2 <= rho * (1 + 1e-12)
+    assert rho == pytest.approx((update + bits) / 2, rel=1e-3)  # sigma is a whole number of steps
+
+
+def test_a_secure_sum_prices_each_vector_at_its_distance_from_zeros() -> None:
+    spec = task.parse_mapping(
+        {
+            "name": "t", "population": "p", "model": {"name": "mlp"}, "rounds": 1,
+            "cohort": {"report_goal": 20}, "aggregation": {"secure": True, "ideal": True, "minimum_survivors": 16},
+            "privacy": {
+                "mechanism": "ddg", "clip_norm": 1.0, "noise_multiplier": 1.0, "delta": 1e-6, "adaptive_clip": {}, "metrics": {},
+            },
+        }
+    )  # fmt: skip
+    mechanism = tasks.prepare(spec).mechanism
+    assert isinstance(mechanism, DistributedMechanism)
+    priced = [part["squared_norm"] for part in mechanism.event(1)["parts"]]  # type: ignore[index, union-attr, call-overload]
+    assert priced == [chosen.squared_norm for _, chosen in mechanism.vectors]
+    assert [name for name, _ in mechanism.vectors] == ["delta", "metrics", "clip_bits"]
+    for name, chosen in mechanism.vectors:
+        longest = np.full(chosen.dimension, 1e6 if name != "clip_bits" else -1.0, np.float32)
+        silent = dataclasses.replace(chosen, local_sigma=0.0, noise_multiplier=0.0)
+        for sent in (longest, -longest):
+            encoded = silent.encode(sent, system_entropy, bytes(32)).astype(np.int64)
+            assert int(encoded @ encoded) <= chosen.squared_norm
 
 
 def test_sampled_bits_and_update_are_priced_as_one_sampled_gaussian() -> None:
