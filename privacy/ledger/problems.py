@@ -19,6 +19,7 @@ class ProblemKind(Enum):
     RUN_TWICE = "run-twice"
     RUN_ID = "run-id"
     TASK_DIGEST = "task-digest"
+    OTHER_THAN_TASK = "other-than-task"
     WITHOUT_RUN = "without-run"
     OUT_OF_ORDER = "out-of-order"
     CHARGE_OPEN = "charge-open"
@@ -29,6 +30,9 @@ class ProblemKind(Enum):
     MODEL_WITHOUT_ENTRY = "model-without-entry"
     ENTRY_WITHOUT_ROW = "entry-without-row"
     ROW_WITHOUT_ENTRY = "row-without-entry"
+    ROW_DIFFERS = "row-differs"
+    MISFILED = "misfiled"
+    MODEL_CHANGED = "model-changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,12 +11,12 @@ from contract.errors import ErrorCode, TuttiError
 from privacy.ledger import checkpoint, merkle, proofs
 from privacy.ledger.checkpoint import Checkpoint
 from privacy.ledger.notes import SignerKey
-from server.store import ledger_rows
+from server.store import filing, ledger_rows
 from server.store.engine import Transactions
 from server.store.tables import CheckpointRow, TreeHeadRow
 from server.store.values import Entry
 
-PAGE = 1_000
+PAGE = filing.PAGE
 """Entries that are read at once."""
 
 
@@ -29,6 +29,7 @@ class Ledger:
 
     def __init__(self, transactions: Transactions, *, allowed: Callable[[Session, str], None]) -> None:
         self._transactions, self._allowed = transactions, allowed
+        self._filed = 0  # entries before this one are filed as their bodies say; they never change
 
     def append(self, *bodies: bytes) -> range:
         """Appends entries in a transaction of their own; their indices."""
@@ -43,6 +44,7 @@ class Ledger:
         """Appends an entry unless one of this run and kind is the `same`; whether it did. Nobody appends in between."""
         with self._transactions.begin() as session:
             self.head_in(session)
+            self._filed = filing.require_filed(session, start=self._filed)
             query = ledger_rows.page(run=run, population=None, kind=kind, start=0, limit=None)
             if any(same(json.loads(entry.body)) for entry in ledger_rows.read_page(session, query)):
                 return False
@@ -58,12 +60,18 @@ class Ledger:
         start: int = 0,
         limit: int | None = None,
     ) -> Iterator[Entry]:
-        """Entries from index `start` in order, read page by page; the filters are joined by "and"."""
-        left = limit
+        """Entries from index `start` in order, read page by page; the filters are joined by "and".
+
+        Raises:
+          TuttiError: LEDGER_BROKEN if it is filtered, and an entry is not filed as its body says: a filter would overlook it.
+        """
+        left, filtered = limit, (run, population, kind) != (None, None, None)
         while left is None or left > 0:
             size = PAGE if left is None else min(PAGE, left)
             query = ledger_rows.page(run=run, population=population, kind=kind, start=start, limit=size)
             with self._transactions.read() as session:
+                if filtered:
+                    self._filed = filing.require_filed(session, start=self._filed)
                 found = ledger_rows.read_page(session, query)
             yield from found
             if len(found) < size:

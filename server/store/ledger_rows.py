@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from privacy.ledger import merkle
 from privacy.ledger.proofs import Node, ReadNodes
+from server.store import filing
 from server.store.tables import LedgerEntryRow, LedgerNodesRow, TreeHeadRow
 from server.store.values import Entry
 
@@ -28,7 +29,7 @@ def append(session: Session, bodies: Iterable[bytes], *, allowed: Callable[[Sess
     entries, nodes, checked = list[dict[str, object]](), list[dict[str, object]](), set[str]()
     for body in bodies:
         facts = json.loads(body)
-        population = str(facts.get("population") or "")
+        kind, population, run = filing.columns(facts)
         if population not in checked:
             allowed(session, population)
             checked.add(population)
@@ -37,9 +38,9 @@ def append(session: Session, bodies: Iterable[bytes], *, allowed: Callable[[Sess
         entries.append(
             {
                 "index": index,
-                "kind": facts["kind"],
+                "kind": kind,
                 "population": population,
-                "run": facts.get("run"),
+                "run": run,
                 "leaf_hash": leaf,
                 "body": body,
             }

@@ -115,6 +115,32 @@ def test_store_as_it_was_written_verifies(store: Store, tmp_path: Path) -> None:
         ("UPDATE rounds SET charge_entry = NULL WHERE round_index = 1", {ProblemKind.REVEAL_WITHOUT_CHARGE}),
         ("UPDATE rounds SET outcome_entry = 2 WHERE round_index = 1", {ProblemKind.ROW_WITHOUT_ENTRY}),
         ("UPDATE runs SET id = 'ghost'", {ProblemKind.ROW_WITHOUT_ENTRY, ProblemKind.ENTRY_WITHOUT_ROW}),
+        ("UPDATE ledger_entries SET population = 'zzz' WHERE entry_index = 2", {ProblemKind.MISFILED}),
+        ("UPDATE ledger_entries SET run = 'zzz' WHERE entry_index = 6", {ProblemKind.MISFILED}),
+        ("UPDATE ledger_entries SET run = NULL WHERE entry_index = 1", {ProblemKind.MISFILED}),
+        ("UPDATE ledger_entries SET kind = 'audit-recorded' WHERE entry_index = 3", {ProblemKind.MISFILED}),
+        ("UPDATE ledger_entries SET body = x'ff00' WHERE entry_index = 4", {ProblemKind.EDITED, ProblemKind.MALFORMED}),
+        ("UPDATE ledger_entries SET body = CAST('[]' AS BLOB) WHERE entry_index = 0", {ProblemKind.MALFORMED}),
+        ("DELETE FROM tree_head", {ProblemKind.TREE}),
+        ("UPDATE models SET parameters = zeroblob(16) WHERE round_count = 3", {ProblemKind.MODEL_CHANGED}),
+        ("UPDATE models SET optimizer = x'00ff' WHERE round_count = 3", {ProblemKind.MODEL_CHANGED}),
+        ("UPDATE models SET round_count = 1000 WHERE round_count = 3", {ProblemKind.MODEL_WITHOUT_ENTRY}),
+        (
+            "UPDATE models SET (digest, parameters) = (SELECT digest, parameters FROM models WHERE round_count = 3) "
+            "WHERE round_count = 0",
+            {ProblemKind.MODEL_WITHOUT_ENTRY},
+        ),
+        ("DELETE FROM models WHERE round_count = 3", {ProblemKind.ENTRY_WITHOUT_ROW}),
+        ("DELETE FROM rounds WHERE round_index = 1", {ProblemKind.ENTRY_WITHOUT_ROW}),
+        ("UPDATE rounds SET state = 'abandoned', outcome_entry = NULL WHERE round_index = 2", {ProblemKind.ROW_DIFFERS}),
+        ("UPDATE rounds SET reported = 5000 WHERE round_index = 1", {ProblemKind.ROW_DIFFERS}),
+        ("UPDATE rounds SET model_digest = '00' WHERE round_index = 1", {ProblemKind.ROW_DIFFERS}),
+        ("UPDATE runs SET state = 'running', next_round = 0", {ProblemKind.ROW_DIFFERS}),
+        ("UPDATE runs SET next_leaf = 2", {ProblemKind.ROW_DIFFERS}),
+        ("UPDATE runs SET population = 'mine'", {ProblemKind.ROW_DIFFERS}),
+        ("UPDATE runs SET ordinal = 4", {ProblemKind.ROW_DIFFERS}),
+        ("UPDATE runs SET spec = replace(spec, '7.0', '70.0')", {ProblemKind.ROW_DIFFERS}),
+        ("UPDATE runs SET spec = 'no json'", {ProblemKind.ROW_DIFFERS}),
     ],
 )
 def test_tampering_past_the_triggers_is_found(played: Store, tmp_path: Path, statement: str, found: set[ProblemKind]) -> None:
@@ -124,6 +150,27 @@ def test_tampering_past_the_triggers_is_found(played: Store, tmp_path: Path, sta
 
 def _mend(statement: str) -> list[str]:
     return ["UPDATE models SET run = 'ghost'", "UPDATE rounds SET run = 'ghost'"] if "ghost" in statement else []
+
+
+@pytest.mark.parametrize("change", ["run = 'zzz'", "population = 'zzz'", "kind = 'audit-recorded'", "body = x'ff00'"])
+def test_no_list_overlooks_an_entry_that_is_filed_under_something_else(played: Store, tmp_path: Path, change: str) -> None:
+    budgets.set_budget(played.ledger, "p", Budget(epsilon=1e-9, delta=1e-6), reason="policy", by="op")
+    with played.transactions.begin() as session:
+        session.execute(text(f"UPDATE ledger_entries SET {change} WHERE entry_index = 7"))
+    fresh = Store.open(str(tmp_path))
+    run = fresh.runs()[0].id
+    for looked in (
+        lambda: BudgetGuard(fresh.ledger, population="p", run=run).check_round({"event": event(3)}),
+        lambda: budgets.spending(fresh.ledger, "p"),
+        lambda: list(fresh.entries(run=run)),
+        lambda: list(fresh.ledger.entries(kind="approval")),
+        lambda: fresh.ledger.append_once(b"{}", run=run, kind="approval", same=lambda _: False),
+    ):
+        with pytest.raises(TuttiError, match="entry 7 of the ledger was changed") as told:
+            looked()
+        assert told.value.code is ErrorCode.LEDGER_BROKEN
+    assert len(list(fresh.entries())) == 8  # what is there can still be exported
+    fresh.close()
 
 
 def test_export_of_a_rewritten_store_is_found_by_the_checkpoint_that_was_kept(

@@ -1,0 +1,96 @@
+"""Whether entries are filed under what their bodies say: the columns that lists are selected by are no part of what is hashed."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from contract.errors import ErrorCode, TuttiError
+from privacy.ledger import merkle
+from server.store.tables import LedgerEntryRow
+
+PAGE = 1_000
+"""Entries that are read at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class FiledEntry:
+    """One row of the table."""
+
+    index: int
+    kind: str
+    population: str
+    run: str | None
+    leaf_hash: bytes
+    body: bytes
+
+
+def filed_entries(session: Session, *, start: int = 0) -> Iterator[FiledEntry]:
+    """All rows from index `start` on, page by page."""
+    columns = (
+        LedgerEntryRow.index, LedgerEntryRow.kind, LedgerEntryRow.population, LedgerEntryRow.run, LedgerEntryRow.leaf_hash,
+        LedgerEntryRow.body,
+    )  # fmt: skip
+    while True:
+        query = select(*columns).where(LedgerEntryRow.index >= start).order_by(LedgerEntryRow.index).limit(PAGE)
+        rows = session.execute(query).all()
+        for row in rows:
+            yield FiledEntry(row[0], row[1], row[2], row[3], row[4], row[5])
+        if len(rows) < PAGE:
+            return
+        start = rows[-1][0] + 1
+
+
+def columns(facts: dict[str, Any]) -> tuple[str, str, str | None]:
+    """Kind, population and run under which an entry is filed; the population of one that belongs to none is empty.
+
+    >>> columns({"kind": "key-rotated", "population": None, "run": None})
+    ('key-rotated', '', None)
+    """
+    return facts["kind"], str(facts.get("population") or ""), facts.get("run")
+
+
+def facts_of(body: bytes) -> dict[str, Any] | None:
+    """What a body says; None unless it is a JSON object."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return None
+    return cast(dict[str, Any], value) if isinstance(value, dict) else None
+
+
+def misfiled(entry: FiledEntry) -> str | None:
+    """What is wrong with the columns of an entry whose body can be read; None if nothing is.
+
+    >>> body = b'{"kind":"budget-set","population":"p","run":null}'
+    >>> misfiled(FiledEntry(0, "budget-set", "p", None, b"", body))
+    >>> misfiled(FiledEntry(0, "budget-set", "q", None, b"", body))
+    "it is filed under population 'q', and its body says 'p'"
+    """
+    facts = facts_of(entry.body)
+    if facts is None or "kind" not in facts:
+        return None  # a body that is no entry is complained of as such
+    told = (entry.kind, entry.population, entry.run)
+    for name, filed, said in zip(("kind", "population", "run"), told, columns(facts), strict=True):
+        if filed != said:
+            return f"it is filed under {name} {filed!r}, and its body says {said!r}"
+    return None
+
+
+def require_filed(session: Session, *, start: int) -> int:
+    """Checks the entries from `start` on and returns where the next ones begin: a list by column overlooks none of what it checked.
+
+    Raises:
+      TuttiError: LEDGER_BROKEN with the first entry that is not filed as its body says, or whose body is not the one that was hashed.
+    """
+    for entry in filed_entries(session, start=start):
+        fault = misfiled(entry)
+        if fault is None and (entry.leaf_hash != merkle.leaf_hash(entry.body) or facts_of(entry.body) is None):
+            fault = "its bytes are not those whose hash was stored beside them"
+        if fault is not None:
+            raise TuttiError(ErrorCode.LEDGER_BROKEN, f"entry {entry.index} of the ledger was changed: {fault}")
+        start = entry.index + 1
+    return start
