@@ -15,7 +15,9 @@ from server.store.ledger import Ledger
 from server.store.store import Store
 from server.store.values import Run, RunState, StoredModel
 
-APPROVAL, RELEASED = entries.EntryKind.APPROVAL.value, entries.EntryKind.MODEL_RELEASED.value
+APPROVAL, RELEASED, REGISTERED = (
+    kind.value for kind in (entries.EntryKind.APPROVAL, entries.EntryKind.MODEL_RELEASED, entries.EntryKind.RUN_REGISTERED)
+)
 
 
 def release(store: Store, run: Run, count: int | None, *, to: str) -> StoredModel:
@@ -43,13 +45,16 @@ def committed(store: Store, run: Run, count: int | None = None) -> StoredModel:
     """The model after `count` rounds, once its entry is in the ledger.
 
     Raises:
-      TuttiError: ENTRY_NOT_COMMITTED before, NOT_FOUND if there will be none or it was not kept.
+      TuttiError: ENTRY_NOT_COMMITTED before, NOT_FOUND if there will be none or it was not kept; LEDGER_BROKEN if what is kept is not
+        what was registered (the start) or committed.
     """
     going_on = run.state in (RunState.RUNNING, RunState.PAUSED)
     if count is not None and going_on and count > run.next_round:
         raise TuttiError(ErrorCode.ENTRY_NOT_COMMITTED, f"run {run.id[:12]} has not committed {count} rounds")
     model = store.model(run.id, count)
-    if model.round and not _on_record(store.ledger, run, model):
+    if model.round == 0:
+        _require_start(store.ledger, run, model)
+    elif not _on_record(store.ledger, run, model):
         raise TuttiError(ErrorCode.ENTRY_NOT_COMMITTED, f"the model after {model.round} rounds has no ledger entry")
     return model
 
@@ -84,10 +89,15 @@ def _facts(ledger: Ledger, run: Run, kind: str) -> Iterator[dict[str, Any]]:
     return (json.loads(entry.body) for entry in ledger.entries(run=run.id, kind=kind))
 
 
+def _require_start(ledger: Ledger, run: Run, model: StoredModel) -> None:
+    """The start needs no approval, so nothing else may stand in its place."""
+    if not any(facts["facts"].get("start_digest") == model.digest for facts in _facts(ledger, run, REGISTERED)):
+        raise TuttiError(ErrorCode.LEDGER_BROKEN, f"the start of run {run.id[:12]} is not the one that it was registered with")
+
+
 def _on_record(ledger: Ledger, run: Run, model: StoredModel) -> bool:
     if model.entry is None:
         return False
-    entry = ledger.entry(model.entry)
-    facts = json.loads(entry.body)
-    outcome = entry.kind == entries.EntryKind.ROUND_OUTCOME.value and facts["result"] == "committed"
-    return outcome and facts["run"] == run.id and facts["model_digest"] == model.digest
+    facts = json.loads(ledger.entry(model.entry).body)
+    expected = (entries.EntryKind.ROUND_OUTCOME.value, run.id, model.round - 1, model.digest)
+    return expected == tuple(facts.get(name) for name in ("kind", "run", "round", "model_digest"))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 
@@ -25,5 +26,12 @@ def pack_state(state: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def unpack_state(blob: bytes) -> dict[str, NDArray[Any]]:
-    """The arrays that `pack_state` wrote."""
-    return safetensors.load(blob)
+    """The arrays that `pack_state` wrote.
+
+    Raises:
+      ValueError: if these bytes are none.
+    """
+    try:
+        return safetensors.load(blob)
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(f"no state of an optimiser: {error}") from None

@@ -24,7 +24,9 @@ def verify_store(store: Store, *, key: VerifierKey, since: tuple[str, ...] = ())
     found = list[LedgerProblem]()
     with store.transactions.read() as session:
         entries = _logged(session, found)
-        verdict = verify(entries, key=key, checkpoints=store.ledger.checkpoints(), since=since, complete=False)
+        verdict = verify(
+            logged(session), key=key, checkpoints=store.ledger.checkpoints(), since=since, complete=False, whole_tasks=True
+        )
         found += [*_tree(session, verdict), *run_crosscheck.runs(session)]
     return Verdict(
         entries=verdict.entries, root=verdict.root, problems=(*verdict.problems, *found), checkpoints=verdict.checkpoints,

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from numpy.typing import NDArray
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
@@ -226,7 +227,7 @@ class Store:
         """The parameters after `round_count` rounds, or the newest.
 
         Raises:
-          TuttiError: NOT_FOUND if this one was not kept.
+          TuttiError: NOT_FOUND if this one was not kept; LEDGER_BROKEN if its bytes are not those of its digest.
         """
         query = select(ModelRow).where(ModelRow.run == run).order_by(ModelRow.round.desc()).limit(1)
         if round_count is not None:
@@ -235,10 +236,7 @@ class Store:
             row = session.scalar(query)
         if row is None:
             raise TuttiError(ErrorCode.NOT_FOUND, f"run {run[:12]} has kept no model of round {round_count}")
-        return StoredModel(
-            run=row.run, round=row.round, digest=row.digest, parameters=blobs.unpack_parameters(row.parameters),
-            optimizer=blobs.unpack_state(row.optimizer), entry=row.entry,
-        )  # fmt: skip
+        return _stored_model(row)
 
     # -- ledger ----------------------------------------------------------------------------------------------------------------
 
@@ -269,6 +267,22 @@ def _model_row(model: StoredModel, *, entry: int | None) -> ModelRow:
     return ModelRow(
         run=model.run, round=model.round, digest=model.digest, parameters=blobs.pack_parameters(model.parameters),
         optimizer=blobs.pack_state(model.optimizer), entry=entry,
+    )  # fmt: skip
+
+
+def _stored_model(row: ModelRow) -> StoredModel:
+    fault = None if parameters_digest(row.parameters) == row.digest else "its parameters are not those of its digest"
+    optimizer: dict[str, NDArray[Any]] = {}
+    try:
+        optimizer = blobs.unpack_state(row.optimizer)
+    except ValueError as error:
+        fault = str(error)
+    if fault is not None:
+        detail = f"the model after {row.round} rounds of run {row.run[:12]} was changed in the store: {fault}"
+        raise TuttiError(ErrorCode.LEDGER_BROKEN, detail)
+    return StoredModel(
+        run=row.run, round=row.round, digest=row.digest, parameters=blobs.unpack_parameters(row.parameters), optimizer=optimizer,
+        entry=row.entry,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from contract import task
 from contract.errors import ErrorCode, TuttiError
@@ -25,6 +26,9 @@ SPEC = task.parse_mapping(
         "rounds": 2,
     }
 )
+
+
+SWAP = "UPDATE models SET digest = n.digest, parameters = n.parameters FROM models n"
 
 
 def released(store: Store, run: str) -> list[tuple[int, str]]:
@@ -73,3 +77,26 @@ def test_a_release_that_cannot_be_put_on_the_record_does_not_happen(tmp_path: Pa
         with pytest.raises(TuttiError) as refused:
             releases.release(store, store.run(run), 2, to="REST")
         assert refused.value.code is ErrorCode.LEASE_HELD
+
+
+@pytest.mark.parametrize(
+    ("change", "count"),
+    [
+        ("UPDATE models SET parameters = zeroblob(length(parameters)) WHERE round_count = 2", 2),
+        ("UPDATE models SET optimizer = x'00ff' WHERE round_count = 2", 2),
+        ("UPDATE models SET round_count = 7 WHERE round_count = 1", 7),
+        (f"{SWAP} WHERE models.round_count = 1 AND n.round_count = 2", 1),
+        (f"{SWAP} WHERE models.round_count = 0 AND n.round_count = 2", 0),
+    ],
+)  # fmt: skip
+def test_a_model_that_was_changed_in_the_store_does_not_leave(tmp_path: Path, change: str, count: int) -> None:
+    run = runs.run(SPEC, store=str(tmp_path / "store"), workers=0, seed=1)["run"]
+    with stores.opened(str(tmp_path / "store")) as (store, _):
+        found = store.run(run)
+        assert releases.committed(store, found, 0).round == 0
+        with store.transactions.begin() as session:
+            session.execute(text(change))
+        with pytest.raises(TuttiError) as refused:
+            releases.release(store, found, count, to="REST")
+        assert refused.value.code in (ErrorCode.LEDGER_BROKEN, ErrorCode.ENTRY_NOT_COMMITTED)
+        assert released(store, run) == []

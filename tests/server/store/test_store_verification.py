@@ -126,8 +126,8 @@ def test_store_as_it_was_written_verifies(store: Store, tmp_path: Path) -> None:
         ("UPDATE models SET optimizer = x'00ff' WHERE round_count = 3", {ProblemKind.MODEL_CHANGED}),
         ("UPDATE models SET round_count = 1000 WHERE round_count = 3", {ProblemKind.MODEL_WITHOUT_ENTRY}),
         (
-            "UPDATE models SET (digest, parameters) = (SELECT digest, parameters FROM models WHERE round_count = 3) "
-            "WHERE round_count = 0",
+            "UPDATE models SET digest = m.digest, parameters = m.parameters FROM models m "  # noqa: ISC004 - one statement
+            "WHERE models.round_count = 0 AND m.round_count = 3",
             {ProblemKind.MODEL_WITHOUT_ENTRY},
         ),
         ("DELETE FROM models WHERE round_count = 3", {ProblemKind.ENTRY_WITHOUT_ROW}),
