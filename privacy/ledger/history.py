@@ -2,27 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 from contract import canonical
+from contract.task import TaskFormError, parse_mapping
 from privacy import events, tree_sensitivity
+from privacy.ledger import growth, task_bound
 from privacy.ledger.entries import EntryKind
 from privacy.ledger.noised_sums import NoisedSums
 from privacy.ledger.problems import LedgerProblem, ProblemKind
-
-_GROWS = frozenset(
-    {
-        "leaves",
-        "releases",
-        "draws",
-        "distance_log2",
-        "contributors",
-        "participations",
-        "column_norm_squared",
-        "numerical_inflation",
-    }
-)
-"""Fields of a cumulative event that may change from round to round."""
 
 
 @dataclass(slots=True)
@@ -40,16 +28,22 @@ class _Run:
     sums: NoisedSums = field(default_factory=NoisedSums)
     follows: frozenset[str] = frozenset()
     """Parameters that may follow released sums."""
-    colludes: bool = False
-    """Whether its first entry makes a claim against a colluding server, so that every charge has to."""
+    colluding: Mapping[str, Any] | None = None
+    """The planned claim against a colluding server, where the first entry makes one: then every charge has to."""
     summed: list[int] = field(default_factory=list[int])
     """For each leaf that is used up, how many contributions are in its sum at least, in the smallest where there are several."""
+    floor: int | None = None
+    """The fewest contributions of a round, as the task says; None for a task that cannot be read."""
+    settled: dict[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    """The latest claims that no outcome will correct any more, by name (`event`, `colluding`): no later one covers less."""
 
 
 class History:
     """Reads entries in order and collects what cannot be."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole_tasks: bool = False) -> None:
+        """With `whole_tasks`, a task that this version cannot read is a problem too: nothing holds its events."""
+        self._whole_tasks = whole_tasks
         self.problems: list[LedgerProblem] = []
         self._runs: dict[str, _Run] = {}
         self._ordinals: dict[str, int] = {}
@@ -106,14 +100,38 @@ class History:
                 index,
                 f"run {name[:12]} is not number {ordinal} of task {digest[:12]}: one is missing or out of place",
             )
-        self._parsed(index, facts["planned"])
-        if "planned_colluding" in facts["facts"]:
-            self._parsed(index, facts["facts"]["planned_colluding"])
-        self._runs[name] = _Run(
+        run = _Run(
             population=facts["population"], planned=facts["planned"], models={str(facts["facts"].get("start_digest"))},
             cohort=facts["task"].get("cohort", {}), sums=self._sums(index, facts["task"]),
-            colludes="planned_colluding" in facts["facts"], follows=_follows(facts["task"]),
+            colluding=facts["facts"].get("planned_colluding"), follows=_follows(facts["task"]),
         )  # fmt: skip
+        self._runs[name] = run
+        if not self._parsed(index, run.planned):
+            run.planned = {}
+            return
+        if run.colluding is not None:
+            if self._parsed(index, run.colluding):
+                self._dearer(index, run.planned, run.colluding)
+            else:
+                run.colluding = {}
+        elif run.sums.corrupt and any("contributors" in part for part in run.planned.get("parts", [run.planned])):
+            detail = f"{run.sums.corrupt} devices of a sum may be corrupt, and no claim against a colluding server is planned"
+            self._complain(ProblemKind.UNDERCHARGED, index, detail)
+        self._task(index, facts, run)
+
+    def _task(self, index: int, facts: Mapping[str, Any], run: _Run) -> None:
+        """Holds what was registered to the text of its task."""
+        try:
+            spec = parse_mapping(facts["task"])
+        except TaskFormError as error:
+            if self._whole_tasks:
+                detail = f"the task cannot be read, so that nothing holds its events: {error}"
+                self._complain(ProblemKind.OTHER_THAN_TASK, index, detail)
+            return
+        run.floor = task_bound.floor(spec)
+        colluding = events.from_json(run.colluding) if run.colluding else None
+        for fault in task_bound.faults(spec, facts, events.from_json(run.planned), colluding):
+            self._complain(ProblemKind.OTHER_THAN_TASK, index, fault)
 
     def _sums(self, index: int, task: Mapping[str, Any]) -> NoisedSums:
         try:
@@ -130,6 +148,9 @@ class History:
                 ProblemKind.OUT_OF_ORDER, index,
                 f"round {facts['round']} at leaf {facts['leaf']} is charged where round {run.next_round} at leaf {run.next_leaf} is due",
             )  # fmt: skip
+        if run.floor is not None and facts["floor"] > run.floor:
+            detail = f"the charge counts on {facts['floor']} contributions, and the task promises {run.floor}"
+            self._complain(ProblemKind.UNDERCHARGED, index, detail)
         self._event(index, facts, run, count=facts["floor"])
         run.open_charge = facts
 
@@ -137,23 +158,40 @@ class History:
         event = facts["event"]
         if not self._parsed(index, event):
             return
-        if _fixed(event) != _fixed(run.planned):
-            self._complain(
-                ProblemKind.MECHANISM_CHANGED, index, "the event is of another mechanism than the one that was registered"
-            )
-        covered = _releases(event)
         summed = [*run.summed, count]
+        self._claim(index, facts, run, "event", planned=run.planned)
         self._contributors(index, event, summed, run)
-        if "colluding" in facts and self._parsed(index, facts["colluding"]):
-            self._contributors(index, facts["colluding"], [max(0, one - run.sums.corrupt) for one in summed], run)
-        elif run.colludes and "colluding" not in facts:
-            self._complain(ProblemKind.UNDERCHARGED, index, "the claim against a colluding server is left out")
+        colluding = facts.get("colluding")
+        if colluding is None:
+            if run.colluding is not None:
+                self._complain(ProblemKind.UNDERCHARGED, index, "the claim against a colluding server is left out")
+        elif run.colluding is None:
+            detail = "there is a claim against a colluding server, and none was registered"
+            self._complain(ProblemKind.MECHANISM_CHANGED, index, detail)
+        elif self._parsed(index, colluding):
+            self._claim(index, facts, run, "colluding", planned=run.colluding)
+            self._contributors(index, colluding, [max(0, one - run.sums.corrupt) for one in summed], run)
+            self._dearer(index, event, colluding)
+
+    def _claim(self, index: int, facts: Mapping[str, Any], run: _Run, name: str, *, planned: Mapping[str, Any]) -> None:
+        """One claim of a charge or an outcome: the registered mechanism, all releases so far, and no less than before."""
+        event, before = facts[name], run.settled.get(name)
+        if growth.fixed(event) != growth.fixed(planned):
+            detail = "the event is of another mechanism than the one that was registered"
+            self._complain(ProblemKind.MECHANISM_CHANGED, index, detail)
+        elif before is not None and (less := growth.shrunk(before, event)) is not None:
+            detail = f"the event covers less than the one before it: {less} went from {before.get(less)} to {event.get(less)}"
+            self._complain(ProblemKind.UNDERCHARGED, index, detail)
+        covered = growth.releases(event)
         if covered is not None and covered < facts["leaf"] + 1:
-            self._complain(
-                ProblemKind.UNDERCHARGED,
-                index,
-                f"the event covers {covered} releases, and leaf {facts['leaf']} is one of {facts['leaf'] + 1}",
-            )
+            detail = f"the event covers {covered} releases, and leaf {facts['leaf']} is one of {facts['leaf'] + 1}"
+            self._complain(ProblemKind.UNDERCHARGED, index, detail)
+
+    def _dearer(self, index: int, event: Mapping[str, Any], colluding: Mapping[str, Any]) -> None:
+        """A colluding server knows all that a curious one knows."""
+        if not growth.covers(colluding, event):
+            detail = "the claim against a colluding server is not that against a curious one with noise left out"
+            self._complain(ProblemKind.UNDERCHARGED, index, detail)
 
     def _outcome(self, index: int, facts: Mapping[str, Any], run: _Run) -> None:
         charge, run.open_charge = run.open_charge, None
@@ -172,6 +210,7 @@ class History:
             count = run.sums.fewest(facts["reported"], floor=0 if charge is None else charge["floor"])
             self._event(index, facts, run, count=count)
             run.summed.append(count)
+            self._settle(run, facts)
             run.models.add(facts["model_digest"])
             run.committed.add(facts["round"])
             run.next_leaf = facts["leaf"] + 1
@@ -186,7 +225,15 @@ class History:
             run.next_leaf = facts["leaf"] + int(facts["leaf_used"])
             if facts["leaf_used"] and charge is not None:
                 run.summed.append(charge["floor"])
+                self._settle(run, charge)
         run.next_round = facts["round"] + 1
+
+    def _settle(self, run: _Run, facts: Mapping[str, Any]) -> None:
+        """These claims stand; one of another mechanism, which was complained about, is nothing to compare with."""
+        for name, planned in (("event", run.planned), ("colluding", run.colluding)):
+            claimed = facts.get(name)
+            if planned and _is_event(claimed) and growth.fixed(claimed) == growth.fixed(planned):
+                run.settled[name] = claimed
 
     def _contributors(self, index: int, event: Mapping[str, Any], summed: list[int], run: _Run) -> None:
         """Noise comes from those who are in the sums: no event may count more of them, or fewer sums that hold a device."""
@@ -211,15 +258,26 @@ class History:
                 self._complain(ProblemKind.UNDERCHARGED, index, detail)
 
     def _parsed(self, index: int, event: Mapping[str, Any]) -> bool:
-        try:
-            events.from_json(event)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            self._complain(ProblemKind.MALFORMED, index, f"no event that can be priced: {error}")
-            return False
-        return True
+        fault = _fault(event)
+        if fault is not None:
+            self._complain(ProblemKind.MALFORMED, index, f"no event that can be priced: {fault}")
+        return fault is None
 
     def _complain(self, kind: ProblemKind, index: int, detail: str) -> None:
         self.problems.append(LedgerProblem(kind=kind, entry=index, detail=detail))
+
+
+def _fault(event: object) -> str | None:
+    """What keeps an entry's event from being one, None for an event."""
+    try:
+        events.from_json(cast(Mapping[str, Any], event))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return str(error)
+    return None
+
+
+def _is_event(event: object) -> TypeGuard[Mapping[str, Any]]:
+    return _fault(event) is None
 
 
 def _follows(task: Mapping[str, Any]) -> frozenset[str]:
@@ -231,24 +289,3 @@ def _follows(task: Mapping[str, Any]) -> frozenset[str]:
     if privacy.get("adaptive_zeroing") is not None:
         found |= {"zeroing_quantile", "zeroing_bits", "bit_devices"}
     return frozenset(found | ({"scale"} if aggregation.get("scale") == "auto" else set()))
-
-
-def _fixed(event: Mapping[str, Any]) -> dict[str, Any]:
-    """What of an event must not change during a run, the events inside it included."""
-    fixed = {name: value for name, value in event.items() if name not in _GROWS}
-    if "release" in fixed:
-        fixed["release"] = _fixed(fixed["release"])
-    if "parts" in fixed:
-        fixed["parts"] = [_fixed(part) for part in fixed["parts"]]
-    return fixed
-
-
-def _releases(event: Mapping[str, Any]) -> int | None:
-    """How many releases a cumulative event covers; None where the event does not count them."""
-    if "parts" in event:
-        counts = [count for part in event["parts"] if (count := _releases(part)) is not None]
-        return min(counts, default=None)
-    if "release" in event:
-        return _releases(event["release"])
-    count = event.get("leaves", event.get("releases"))
-    return count if isinstance(count, int) else None

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from contract.canonical import Json, decimal_of
-from privacy import accounting
+from privacy import accounting, events
 from privacy.events import Adjacency, Event, UnboundedEvent, Unit, simple
-from privacy.ledger import measured
+from privacy.ledger import growth, measured
 from privacy.ledger.entries import EntryKind
+
+_DELTAS = (1e-4, 1e-6, 1e-9, 1e-12)
+"""At which two claims are compared that no theorem orders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,7 @@ class Spending:
         elif kind == EntryKind.PARAMETER_TUNED.value:
             self._accesses.append(measured.look(facts))
         elif kind == EntryKind.RUN_REGISTERED.value:
-            self.planned[str(run)] = facts["facts"].get("planned_colluding", facts["planned"])
+            self.planned[str(run)] = counted({"event": facts["planned"], "colluding": facts["facts"].get("planned_colluding")})
             self._registered[str(run)] = facts
         elif kind == EntryKind.ASSUMPTION_CHECKED.value:
             self._checked.setdefault(str(run), []).append(facts)
@@ -123,8 +126,34 @@ class Spending:
 
 
 def counted(claims: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of the claims of a round, the event that a budget counts: the colluding one where there is one, which is never the smaller."""
-    return claims.get("colluding", claims["event"])
+    """Of the claims of a round, the event that a budget counts: the dearer one, which in an honest record is the colluding one.
+
+    Where neither is the dearer at every delta that is tried, both are counted together.
+    """
+    event, colluding = claims["event"], claims.get("colluding")
+    if colluding is None:
+        return event
+    read = [(one, measured.read_event(one, of="a claim")) for one in (event, colluding)]
+    for one, found in read:
+        if isinstance(found, UnboundedEvent):
+            return one
+    if growth.covers(colluding, event):
+        return colluding
+    prices = [[_epsilon(found, delta) for delta in _DELTAS] for _, found in read]
+    for (one, _), own, other in zip(read, prices, reversed(prices), strict=True):
+        if all(mine >= others for mine, others in zip(own, other, strict=True)):
+            return one
+    try:
+        return events.to_json(events.ComposedEvent(parts=simple(found for _, found in read)))
+    except ValueError as error:
+        return events.to_json(UnboundedEvent(reason=f"two claims that cannot be compared: {error}"))
+
+
+def _epsilon(event: Event, delta: float) -> float:
+    try:
+        return accounting.price(event, delta).epsilon
+    except ValueError:
+        return float("inf")
 
 
 def epsilon_of(charged: list[Event], *, delta: float) -> float:

@@ -55,6 +55,7 @@ def verify(
     checkpoints: Sequence[str],
     since: Sequence[str] = (),
     complete: bool = True,
+    whole_tasks: bool = False,
 ) -> Verdict:
     """Everything that is wrong with a ledger, each with its place.
 
@@ -62,13 +63,15 @@ def verify(
       key: the log's public key as the verifier knows it; keys that it endorsed, or that endorsed it, count too.
       checkpoints: notes that came with the entries.
       since: notes that somebody kept from earlier.
+      whole_tasks: whether a task that this version cannot read is a problem, since nothing then holds its events to it.
       complete: whether every entry has to be covered by one of `checkpoints`, as in an export; a store signs now and then only.
 
     Guarantee:
       If there is no problem, the entries begin with exactly those that every checkpoint in `since` covers (else SHA-256 has a
-      collision), they were signed with the key, no model came of an uncharged round, and no run changed its mechanism.
+      collision), they were signed with the key, no model came of an uncharged round, no run changed its mechanism, and no
+      event is cheaper than those before it, or than what its task asks for (`task_bound`).
     """
-    walk = _Walk({size for note in (*checkpoints, *since) if (size := _claimed_size(note)) is not None})
+    walk = _Walk(whole_tasks, {size for note in (*checkpoints, *since) if (size := _claimed_size(note)) is not None})
     for entry in entries:
         walk.take(entry)
     keys = _trusted(key, walk)
@@ -93,8 +96,8 @@ def endorse(retired: SignerKey, current: VerifierKey) -> str:
 class _Walk:
     """One pass over the entries: the tree, its roots at the sizes that matter, the history, the rotations."""
 
-    def __init__(self, sizes: set[int]) -> None:
-        self.tree, self.history, self.problems = merkle.Frontier(), History(), list[LedgerProblem]()
+    def __init__(self, whole_tasks: bool, sizes: set[int]) -> None:
+        self.tree, self.history, self.problems = merkle.Frontier(), History(whole_tasks=whole_tasks), list[LedgerProblem]()
         self.roots = {0: merkle.EMPTY_ROOT}
         self.rotations: list[tuple[int, Mapping[str, Any]]] = []
         self._sizes = sizes

@@ -25,7 +25,7 @@ def verify_store(store: Store, *, key: VerifierKey, since: tuple[str, ...] = ())
     with store.transactions.read() as session:
         entries = _logged(session, found)
         verdict = verify(
-            logged(session), key=key, checkpoints=store.ledger.checkpoints(), since=since, complete=False, whole_tasks=True
+            entries, key=key, checkpoints=store.ledger.checkpoints(), since=since, complete=False, whole_tasks=True
         )
         found += [*_tree(session, verdict), *run_crosscheck.runs(session)]
     return Verdict(

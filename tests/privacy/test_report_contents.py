@@ -179,12 +179,15 @@ def test_distributed_run_is_reported_with_both_claims() -> None:
         return events.to_json(events.ComposedEvent(parts=(part, part)))
 
     spec = task.replace(
-        SPEC, privacy={"mechanism": "ddg"}, aggregation={"secure": True, "ideal": True, "corrupt_fraction": 0.05}
+        SPEC,
+        privacy={"mechanism": "ddg", "metrics": {"noise_multiplier": 7.0}},
+        aggregation={"secure": True, "ideal": True, "corrupt_fraction": 0.05, "minimum_survivors": 16},
     )
+    facts = {"unit": "device", "adjacency": "zero-out", "not_covered": ["latencies"], "start_digest": "s"}
     name = canonical.digest({"task": spec.digest, "ordinal": 0})
     at = {"population": "p", "run": name, "round_index": 0, "leaf": 0}
     story = [
-        registered(spec, planned=claim(16, 16, 16)),
+        registered(spec, planned=claim(16, 16, 16), facts={**facts, "planned_colluding": claim(15, 15, 15)}),
         entries.round_charged(**at, event=claim(16), colluding=claim(15), floor=16),
         entries.round_committed(**at, event=claim(20), colluding=claim(19), reported=20, model_digest="m0"),
     ]

@@ -135,7 +135,7 @@ def _verdict(from_export: Path | None, notes: tuple[str, ...], known: VerifierKe
         raise TuttiError(ErrorCode.NOT_FOUND, f"{from_export}: {error.strerror}") from None
     except ValueError as error:
         raise TuttiError(ErrorCode.LEDGER_BROKEN, f"{from_export}: {error}") from None
-    return verify(found.entries, key=known or found.key, checkpoints=found.checkpoints, since=notes)
+    return verify(found.entries, key=known or found.key, checkpoints=found.checkpoints, since=notes, whole_tasks=True)
 
 
 def _print(verdict: Verdict, *, checked_against: int, key_known: bool) -> None:
