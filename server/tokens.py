@@ -21,6 +21,12 @@ from server.store.engine import Transactions
 from server.store.service_tables import TokenRow
 
 _FORM = re.compile(r"tutti_([a-z2-7]{8})_([A-Za-z0-9_-]{43})")
+POPULATION = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+"""A population's name, as tasks have it."""
+_EVERY = "*"
+"""How a token without a limit is kept. Rows from before this marker have an empty column."""
+_NONE = frozenset({""})
+"""The limits of a token that sees no population: none has this name."""
 
 
 class Scope(Enum):
@@ -88,14 +94,21 @@ class Tokens:
         self._transactions, self._entropy, self._now_s = transactions, entropy, now_s
 
     def create(
-        self, *, name: str, scopes: Iterable[Scope], populations: Iterable[str] = (), valid_s: float | None = None
+        self, *, name: str, scopes: Iterable[Scope], populations: Iterable[str] | None = None, valid_s: float | None = None
     ) -> FreshToken:
         """A new token.
 
+        Args:
+          populations: what it is limited to; None for no limit. An empty list is refused: it might mean either.
+
         Raises:
-          ValueError: for no name, no scope, or a validity that is not positive.
+          ValueError: for no name, no scope, what is no population's name, or a validity that is not positive.
         """
-        held, limits = frozenset(scopes), frozenset(populations)
+        held, limits = frozenset(scopes), None if populations is None else frozenset(populations)
+        if limits is not None and not (limits and all(map(POPULATION.fullmatch, limits))):
+            raise ValueError(
+                f"a token is limited to populations by their names (lower case, digits, '.', '_', '-'), not {sorted(limits)}"
+            )
         if not name or len(name) > 64 or not held:
             raise ValueError(
                 f"a token needs a name of at most 64 characters and a scope, not {name!r} and {sorted(s.value for s in held)}"
@@ -106,7 +119,7 @@ class Tokens:
         secret = base64.urlsafe_b64encode(self._entropy(32)).decode().rstrip("=")
         row = TokenRow(
             id=number, name=name, secret_hash=_hash(secret), scopes=" ".join(sorted(scope.value for scope in held)),
-            populations=" ".join(sorted(limits)), created_at=wall_time().isoformat(timespec="seconds"),
+            populations=_EVERY if limits is None else " ".join(sorted(limits)), created_at=wall_time().isoformat(timespec="seconds"),
             expires_at=None if valid_s is None else self._now_s() + valid_s, revoked=False,
         )  # fmt: skip
         with self._transactions.begin() as session:
@@ -159,8 +172,13 @@ def _hash(secret: str) -> bytes:
     return hashlib.sha256(b"tutti token\x00" + secret.encode()).digest()
 
 
+def _limits(kept: str) -> frozenset[str]:
+    """As `Principal` has them, empty for all. A column of nothing but blanks is a limit that went wrong, so it lets nothing through."""
+    return frozenset() if kept in {"", _EVERY} else frozenset(kept.split()) or _NONE
+
+
 def _token(row: TokenRow) -> Token:
     return Token(
         id=row.id, name=row.name, scopes=frozenset(Scope(word) for word in row.scopes.split()),
-        populations=frozenset(row.populations.split()), created_at=row.created_at, expires_at=row.expires_at, revoked=row.revoked,
+        populations=_limits(row.populations), created_at=row.created_at, expires_at=row.expires_at, revoked=row.revoked,
     )  # fmt: skip

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from contract.errors import ErrorCode, TuttiError
@@ -38,3 +39,31 @@ def test_a_token_without_a_scope_or_with_an_unknown_one_is_refused(tmp_path: Pat
     assert _call("create", "bob", "--store", str(tmp_path)).exit_code == 2
     assert _call("create", "bob", "--scope", "root", "--store", str(tmp_path)).exit_code == 2
     assert isinstance(_call("create", " ", "--scope", "viewer", "--store", str(tmp_path)).exception, TuttiError)
+
+
+@pytest.mark.parametrize("given", ["", " ", "a b", "a,b", "People", "*", "p\n"])
+def test_what_is_no_population_takes_no_limit_away(tmp_path: Path, given: str) -> None:
+    refused = _call("create", "eve", "--scope", "admin", "--population", given, "--store", str(tmp_path))
+    assert isinstance(refused.exception, TuttiError)
+    assert refused.exception.code is ErrorCode.ARGUMENT_INVALID
+    database = Store.open(str(tmp_path))
+    tokens = Tokens(database.transactions)
+    for limits in ([given], [], ["people", given]):
+        with pytest.raises(ValueError, match="limited to populations"):
+            tokens.create(name="eve", scopes=[Scope.ADMIN], populations=limits)
+    assert tokens.all() == []
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("kept", "sees"), [("*", True), ("", True), (" ", False), ("  ", False), ("others", False), ("others people", True)]
+)
+def test_limits_of_a_token_as_they_are_kept(tmp_path: Path, kept: str, sees: bool) -> None:
+    database = Store.open(str(tmp_path))
+    tokens = Tokens(database.transactions)
+    made = tokens.create(name="alice", scopes=[Scope.VIEWER])
+    assert tokens.principal(made.text).sees("people")
+    with database.transactions.begin() as session:
+        session.execute(text("UPDATE tokens SET populations = :kept"), {"kept": kept})
+    assert tokens.principal(made.text).sees("people") is sees
+    database.close()

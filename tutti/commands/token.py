@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from contract.errors import ErrorCode, TuttiError
-from server.tokens import Scope, Token, Tokens
+from server.tokens import POPULATION, Scope, Token, Tokens
 from tutti import stores
 from tutti.commands.options import JsonOption, StoreOption
 
@@ -37,7 +37,7 @@ def create(
     """Make a token and print it, this once, such as `tutti token create alice --scope operator --scope viewer --days 90`."""
     with stores.opened(store) as (database, _):
         fresh = Tokens(database.transactions).create(
-            name=_name(name), scopes=scope, populations=population or (), valid_s=None if days is None else days * DAY_S
+            name=_name(name), scopes=scope, populations=_populations(population), valid_s=None if days is None else days * DAY_S
         )
     if json_output:
         typer.echo(json.dumps({**_row(fresh.token), "token": fresh.text}))
@@ -85,6 +85,17 @@ def _name(name: str) -> str:
     if not name.strip() or len(name) > 64:
         raise TuttiError(ErrorCode.ARGUMENT_INVALID, f"NAME has 1 to 64 characters, not {len(name)}")
     return name
+
+
+def _populations(given: list[str] | None) -> list[str] | None:
+    """None without the option; whatever is given with it is a name, so that an empty variable of a shell takes no limit away."""
+    for name in given or ():
+        if POPULATION.fullmatch(name) is None:
+            raise TuttiError(
+                ErrorCode.ARGUMENT_INVALID,
+                f"--population {name!r} is no population's name: lower-case letters, digits, '.', '_' and '-', one name an option",
+            )
+    return given or None
 
 
 def _row(token: Token) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class Api:
         self.client = TestClient(self.app, raise_server_exceptions=False)
 
     def headers(self, *scopes: Scope, populations: tuple[str, ...] = ()) -> dict[str, str]:
-        text = self.tokens.create(name="test", scopes=scopes, populations=populations).text
+        text = self.tokens.create(name="test", scopes=scopes, populations=populations or None).text
         return {"Authorization": f"Bearer {text}"}
 
     def play(self) -> None:

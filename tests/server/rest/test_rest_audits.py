@@ -201,7 +201,7 @@ def test_an_audit_waits_for_another_persons_approval_where_the_population_asks_f
 
 
 def test_whoever_asked_for_an_audit_cannot_release_the_models_that_it_trained(guarded: Api) -> None:
-    both = guarded.tokens.create(name="test", scopes=(Scope.OPERATOR, Scope.PRIVACY_OFFICER), populations=())
+    both = guarded.tokens.create(name="test", scopes=(Scope.OPERATOR, Scope.PRIVACY_OFFICER))
     officer, services = guarded.headers(Scope.PRIVACY_OFFICER), guarded.app.state.services
     run = guarded.store.run("latest")
     planned = PlannedAudit(
