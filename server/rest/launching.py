@@ -80,8 +80,8 @@ def resume(services: Services, run: Run) -> Run:
     """Queues a paused or failed run again.
 
     Raises:
-      TuttiError: RUN_STATE if it runs, is over, waits for an approval, or `tutti run` plays it; FORBIDDEN if devices play it and
-        its population asks for an approval that it does not have.
+      TuttiError: RUN_STATE if it runs, is over, waits for an approval that its population still asks for, or `tutti run` plays it;
+        FORBIDDEN if devices play it and its population asks for an approval that it does not have.
     """
     job = services.jobs.of(run.id)
     if job is None and waits_for_devices(run) and run.state is RunState.PAUSED:
@@ -92,7 +92,11 @@ def resume(services: Services, run: Run) -> Run:
         why = "is over" if job is not None else "was not launched over REST: use `tutti runs resume`"
         raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} {why}")
     if job.state is JobState.AWAITING_APPROVAL:
-        raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} waits for an approval")
+        if services.policies.approval_required(run.spec.population):
+            raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} waits for an approval")
+        services.jobs.approve(run.id)  # the rule was lifted, on the record, since it was launched
+        services.store.set_run_state(run.id, RunState.RUNNING)
+        return run
     if run.state is RunState.RUNNING and job.state is not JobState.FAILED:
         raise TuttiError(ErrorCode.RUN_STATE, f"run {run.id[:12]} is running already")
     if job.state in (JobState.DONE, JobState.FAILED):

@@ -51,6 +51,17 @@ def test_a_run_without_a_job_goes_on_once_it_is_approved(guarded: Api, small_tas
     assert runs.resume(run, store=guarded.location, workers=0)["rounds"] == 3
 
 
+def test_a_run_whose_approval_is_asked_for_no_more_goes_on_when_it_is_resumed(guarded: Api, small: Task) -> None:
+    operator, officer = guarded.headers(Scope.OPERATOR), guarded.headers(Scope.PRIVACY_OFFICER)
+    rule, policy = {"required": True, "reason": "quarterly review"}, "/v1/populations/people/approval"
+    assert guarded.client.put(policy, json=rule, headers=officer).status_code == 200
+    address = f"/v1/runs/{_launch(guarded, small('lifted'), **operator).json()['run']}"
+    assert guarded.client.post(f"{address}:resume", headers=operator).status_code == 409
+    assert guarded.client.put(policy, json={**rule, "required": False}, headers=officer).status_code == 200
+    assert guarded.client.post(f"{address}:resume", headers=operator).json()["job"]["state"] == "queued"
+    assert guarded.client.post(f"{address}:resume", headers=operator).status_code == 409
+
+
 @pytest.mark.parametrize("what", ["start", "release"])
 def test_of_two_officers_at_once_one_approves_and_one_entry_is_left(guarded: Api, small: Task, what: str) -> None:
     operator, officer = guarded.headers(Scope.OPERATOR), guarded.headers(Scope.PRIVACY_OFFICER)
