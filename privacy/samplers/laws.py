@@ -19,6 +19,8 @@ WIDE_FROM = 128.0
 """Standard deviation from which buckets are used."""
 
 SKELLAM_LARGEST = 2.0**15
+ROUNDED_SMALLEST = 2.0**-7
+"""Deviation from which a rounded Gaussian's masses are computed; below it the numbers on the way leave the decimals' exponents."""
 
 _SCALE_BITS = 320
 
@@ -80,10 +82,15 @@ def rounded_gaussian(deviation: float) -> Sampler:
       An integer plus this noise is the rounding of the integer plus Gaussian noise: whatever holds for the Gaussian mechanism
       holds for it, up to the sampler's distance.
 
+    Raises:
+      ValueError: for a deviation that is not finite, or below 2^-7.
+
     >>> rounded_gaussian(2.0).draw(Keystream(bytes(32), "doc", 0), 3).shape
     (3,)
     """
     _check(deviation)
+    if deviation < ROUNDED_SMALLEST:
+        raise ValueError(f"rounded Gaussian noise is drawn from a deviation of {ROUNDED_SMALLEST:g} on, not {deviation}")
     if deviation >= WIDE_FROM:
         return Wide(Gaussian(deviation=deviation, rounded=True))
     sigma = Decimal(deviation)

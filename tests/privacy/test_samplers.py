@@ -167,3 +167,9 @@ def test_a_deviation_that_is_none_is_refused(deviation: float):
 def test_skellam_too_wide_for_its_masses_is_refused():
     with pytest.raises(ValueError, match="32768"):
         skellam(40_000.0)
+
+
+@pytest.mark.parametrize("deviation", [1e-3, 5e-3, 1e-300])
+def test_rounded_gaussian_too_narrow_for_its_masses_is_refused_by_value(deviation: float):
+    with pytest.raises(ValueError, match=rf"deviation of 0\.0078125 on, not {deviation}"):
+        rounded_gaussian(deviation)
