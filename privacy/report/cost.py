@@ -31,8 +31,8 @@ def of(record: RunRecord, event: Facts | None) -> RunCost:
     Guarantee: never less than what `privacy.ledger.spending` counts for this run, but for looks that nothing covers: reports name
     those in their first lines.
     """
-    charged, actual = _read(event), _read(actual_event(event, record))
-    if charged is None or actual is None or isinstance(charged, UnboundedEvent) or record.delta is None:
+    actual = _read(actual_event(event, record))
+    if event is None or actual is None or event.get("kind") == UnboundedEvent.kind or record.delta is None:
         return RunCost(price=None, why=NEVER_CHARGED)
     looks = [measured.look(facts) for facts in record.tuned if facts["event"] is not None]
     together = events.simple([actual, *looks])

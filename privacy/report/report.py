@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from privacy.accounting import Price
 from privacy.ledger import measured, merkle
 from privacy.ledger.entries import EntryKind
 from privacy.ledger.spending import Spending, epsilon_of
@@ -18,7 +19,7 @@ from privacy.report.run_record import Facts, RunRecord
 from privacy.report.tiers import tier
 
 FORMAT = 1
-JOINT_CLAIM = "each run by its claim against a server that the task's corrupt devices give their noise to, where it makes one"
+JOINT_CLAIM = "each run by its dearer claim: where it makes two, that against a server that the task's corrupt devices give their noise to"
 
 
 def run_report(bodies: Sequence[bytes], *, checkpoint: str | None = None) -> dict[str, Any]:
@@ -94,7 +95,7 @@ def population_report(
     return {
         "format": FORMAT,
         "subject": {"kind": "population", "population": population, "runs": len(runs)},
-        "first_lines": list(_population_lines(runs, joint, obstacle or spending.unbounded)),
+        "first_lines": list(_population_lines(runs, joint, obstacle, spending.unbounded)),
         "joint": {
             "epsilon": joint,
             "delta": at or None,
@@ -215,10 +216,17 @@ def _guarantee(record: RunRecord, event: Facts | None, whole: RunCost) -> dict[s
         "adjacency": scope["adjacency"],
         "tier": tier(priced["epsilon"]),
         "statement": _statement(priced, scope, looks=any(facts["event"] is not None for facts in record.tuned)),
-        "colluding": None if colluding is None else claims.of(cost.of(record, colluding).price, record.delta),
+        "colluding": None if colluding is None else claims.of(_dearer(whole, cost.of(record, colluding)), record.delta),
         "group": {"devices": devices, **claims.of(whole.of_group(devices), record.delta)},
         "remarks": [*claims.remarks(event, record.delta), *_size_of_delta(record)],
     }
+
+
+def _dearer(curious: RunCost, colluding: RunCost) -> Price | None:
+    """A server that is given some devices' noise is promised no more than one that is not, whatever the entries say."""
+    if curious.price is None or colluding.price is None:
+        return None
+    return max(curious.price, colluding.price, key=lambda price: price.epsilon)
 
 
 def _size_of_delta(record: RunRecord) -> list[str]:
@@ -250,11 +258,13 @@ def _joint(spending: Spending, delta: float) -> tuple[float | None, str | None]:
         return None, str(error)
 
 
-def _population_lines(runs: Sequence[dict[str, Any]], joint: float | None, obstacle: str | None) -> Iterator[str]:
-    if joint is None and obstacle is not None:
+def _population_lines(
+    runs: Sequence[dict[str, Any]], joint: float | None, obstacle: str | None, unbounded: str | None
+) -> Iterator[str]:
+    if obstacle is not None:
         yield f"NO JOINT GUARANTEE: {obstacle}."
     elif joint is None:
-        yield "NO GUARANTEE: something that was charged has no bound."
+        yield f"NO GUARANTEE: {unbounded or 'something that was charged has no bound'}."
     for report in runs:
         for line in report["first_lines"]:
             yield f"{report['subject']['task']} {report['subject']['run'][:12]}: {line}"

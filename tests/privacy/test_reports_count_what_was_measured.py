@@ -190,6 +190,23 @@ def test_a_look_whose_price_cannot_be_added_leaves_no_guarantee_and_no_traceback
     assert population_report(bodies, "p")["first_lines"][0].startswith(("NO GUARANTEE", "NO JOINT GUARANTEE"))
 
 
+def test_a_colluding_claim_is_never_reported_below_the_one_against_a_curious_server() -> None:
+    cheaper = events.to_json(tree(3, noise_multiplier=70.0))
+    bodies = [canonical.encode({**json.loads(body), "colluding": cheaper}) if b'"event"' in body else body for body in story()]
+    guarantee = run_report(bodies)["guarantee"]
+    assert guarantee["colluding"]["epsilon"] == guarantee["epsilon"] is not None
+    assert whole(bodies)[0] == whole(bodies)[1]
+    void = [canonical.encode({**json.loads(bodies[0]), "seeded": ["noise"]}), *bodies[1:]]
+    assert run_report(void)["guarantee"]["colluding"]["epsilon"] is None
+
+
+def test_an_event_that_cannot_be_read_is_said_to_be_none() -> None:
+    bodies = [body.replace(b'"noise_multiplier":"7"', b'"noise_multiplier":"-7"') for body in story()]
+    assert whole(bodies) == (None, None)
+    assert "cannot be read" in run_report(bodies)["first_lines"][0]
+    assert "cannot be read" in population_report(bodies, "p")["first_lines"][0]
+
+
 def test_a_registration_cannot_take_its_run_out_of_its_population() -> None:
     assert whole(story(scope="run")) == whole(story())
 
