@@ -156,6 +156,19 @@ def _model(spec: TaskSpec, vocabulary: Vocabulary | None) -> Model:
         raise TaskFormError((Problem("model", str(error), "Correct the model's section."),)) from None
 
 
+def model_length(spec: TaskSpec) -> int | None:
+    """Parameters of a task's model where it is one of ours; code and files that a task names are not touched: it may be anybody's.
+
+    >>> model_length(task.parse_mapping({"population": "p", "model": {"name": "a.b:c"}, "cohort": {"report_goal": 4}, "rounds": 2}))
+    """
+    if ":" in spec.model.name or spec.model.init_from is not None or spec.model.vocabulary != "public-en":
+        return None
+    try:
+        return _model(spec, None).num_parameters
+    except TaskFormError:
+        return None
+
+
 def model_options(spec: TaskSpec, vocabulary: Vocabulary | None) -> dict[str, str | Vocabulary]:
     """What the registry is told about a model besides its name."""
     if spec.model.name.startswith("next_word"):

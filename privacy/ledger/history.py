@@ -1,16 +1,19 @@
 """Whether entries tell a possible story: runs before charges, charges before reveals, one mechanism a run, one outcome a round."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 
 from contract import canonical
-from contract.task import TaskFormError, parse_mapping
+from contract.task import TaskFormError, TaskSpec, parse_mapping
 from privacy import events, tree_sensitivity
 from privacy.ledger import growth, task_bound
 from privacy.ledger.entries import EntryKind
 from privacy.ledger.noised_sums import NoisedSums
 from privacy.ledger.problems import LedgerProblem, ProblemKind
+
+LengthOf: TypeAlias = Callable[[TaskSpec], int | None]
+"""The number of parameters of a task's model; None where it is not known."""
 
 
 @dataclass(slots=True)
@@ -41,9 +44,9 @@ class _Run:
 class History:
     """Reads entries in order and collects what cannot be."""
 
-    def __init__(self, *, whole_tasks: bool = False) -> None:
+    def __init__(self, *, whole_tasks: bool = False, length_of: LengthOf | None = None) -> None:
         """With `whole_tasks`, a task that this version cannot read is a problem too: nothing holds its events."""
-        self._whole_tasks = whole_tasks
+        self._whole_tasks, self._length_of = whole_tasks, length_of
         self.problems: list[LedgerProblem] = []
         self._runs: dict[str, _Run] = {}
         self._ordinals: dict[str, int] = {}
@@ -130,7 +133,8 @@ class History:
             return
         run.floor = task_bound.floor(spec)
         colluding = events.from_json(run.colluding) if run.colluding else None
-        for fault in task_bound.faults(spec, facts, events.from_json(run.planned), colluding):
+        length = None if self._length_of is None else self._length_of(spec)
+        for fault in task_bound.faults(spec, facts, events.from_json(run.planned), colluding, length=length):
             self._complain(ProblemKind.OTHER_THAN_TASK, index, fault)
 
     def _sums(self, index: int, task: Mapping[str, Any]) -> NoisedSums:

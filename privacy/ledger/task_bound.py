@@ -1,8 +1,8 @@
 """Whether the event that a run was registered with is what its task asks for.
 
 Exact where the task alone decides: noise multiplier, schedule, rounds, relation, sampling, restarts, bands. The noise of devices is held to
-the multiplier from above, since rounding and caps only take from it; the strategy of a BLT and the length of a model are not in a task, and
-not held to it.
+the multiplier from above, since rounding and caps only take from it; the strategy of a BLT is not in a task, and not held to it; nor is the
+length of a model, unless the caller knows it.
 """
 
 import math
@@ -42,13 +42,16 @@ def floor(spec: TaskSpec) -> int:
     return spec.minimum_survivors if spec.aggregation.secure else spec.cohort.fewest_reports
 
 
-def faults(spec: TaskSpec, registered: Mapping[str, Any], planned: Event, colluding: Event | None) -> Iterator[str]:
+def faults(
+    spec: TaskSpec, registered: Mapping[str, Any], planned: Event, colluding: Event | None, *, length: int | None = None
+) -> Iterator[str]:
     """What of a registration its task does not ask for, in words.
 
     Args:
       registered: the `run-registered` entry.
       planned: its event.
       colluding: its claim against a colluding server, where it makes one.
+      length: parameters of the task's model, where the caller knows it.
     """
     facts = registered["facts"]
     relation = Adjacency.ADD_OR_REMOVE if spec.privacy.sampling == "poisson" else Adjacency.ZERO_OUT
@@ -73,7 +76,10 @@ def faults(spec: TaskSpec, registered: Mapping[str, Any], planned: Event, collud
         corrupt = NoisedSums.of(registered["task"]).corrupt
         for claim, hidden in ((planned, 0), (colluding, corrupt)):
             if claim is not None:
-                yield from _distributed(spec, simple([claim]), vector, corrupt=corrupt, hidden=hidden, foreign=foreign)
+                parts = simple([claim])
+                yield from _distributed(spec, parts, vector, corrupt=corrupt, hidden=hidden, foreign=foreign)
+                if length is not None and isinstance(parts[0], DistributedEvent) and parts[0].dimension < length:
+                    yield f"the event is of a vector of {parts[0].dimension} numbers, and the task's model has {length}"
         return
     yield from _central(spec, planned, vector, foreign=foreign)
 

@@ -11,7 +11,7 @@ from typing import Any
 from privacy.ledger import checkpoint, forms, merkle
 from privacy.ledger.checkpoint import Checkpoint
 from privacy.ledger.entries import EntryKind
-from privacy.ledger.history import History
+from privacy.ledger.history import History, LengthOf
 from privacy.ledger.notes import NoteInvalid, SignerKey, VerifierKey, open_note
 from privacy.ledger.problems import LedgerProblem, ProblemKind
 
@@ -56,6 +56,7 @@ def verify(
     since: Sequence[str] = (),
     complete: bool = True,
     whole_tasks: bool = False,
+    length_of: LengthOf | None = None,
 ) -> Verdict:
     """Everything that is wrong with a ledger, each with its place.
 
@@ -64,6 +65,7 @@ def verify(
       checkpoints: notes that came with the entries.
       since: notes that somebody kept from earlier.
       whole_tasks: whether a task that this version cannot read is a problem, since nothing then holds its events to it.
+      length_of: the length of a task's model; without it events are not held to that.
       complete: whether every entry has to be covered by one of `checkpoints`, as in an export; a store signs now and then only.
 
     Guarantee:
@@ -71,7 +73,10 @@ def verify(
       collision), they were signed with the key, no model came of an uncharged round, no run changed its mechanism, and no
       event is cheaper than those before it, or than what its task asks for (`task_bound`).
     """
-    walk = _Walk(whole_tasks, {size for note in (*checkpoints, *since) if (size := _claimed_size(note)) is not None})
+    walk = _Walk(
+        History(whole_tasks=whole_tasks, length_of=length_of),
+        {size for note in (*checkpoints, *since) if (size := _claimed_size(note)) is not None},
+    )
     for entry in entries:
         walk.take(entry)
     keys = _trusted(key, walk)
@@ -96,8 +101,8 @@ def endorse(retired: SignerKey, current: VerifierKey) -> str:
 class _Walk:
     """One pass over the entries: the tree, its roots at the sizes that matter, the history, the rotations."""
 
-    def __init__(self, whole_tasks: bool, sizes: set[int]) -> None:
-        self.tree, self.history, self.problems = merkle.Frontier(), History(whole_tasks=whole_tasks), list[LedgerProblem]()
+    def __init__(self, history: History, sizes: set[int]) -> None:
+        self.tree, self.history, self.problems = merkle.Frontier(), history, list[LedgerProblem]()
         self.roots = {0: merkle.EMPTY_ROOT}
         self.rotations: list[tuple[int, Mapping[str, Any]]] = []
         self._sizes = sizes

@@ -6,6 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from privacy.ledger import merkle
+from privacy.ledger.history import LengthOf
 from privacy.ledger.notes import VerifierKey
 from privacy.ledger.problems import LedgerProblem, ProblemKind
 from privacy.ledger.verification import LoggedEntry, Verdict, verify
@@ -15,17 +16,24 @@ from server.store.store import Store
 from server.store.tables import LedgerEntryRow, LedgerNodesRow, TreeHeadRow
 
 
-def verify_store(store: Store, *, key: VerifierKey, since: tuple[str, ...] = ()) -> Verdict:
+def verify_store(store: Store, *, key: VerifierKey, since: tuple[str, ...] = (), length_of: LengthOf | None = None) -> Verdict:
     """Everything that is wrong with a store's ledger, and with what stands beside it.
 
     Args:
       since: checkpoints that somebody kept.
+      length_of: the length of a task's model, as `verify` takes it.
     """
     found = list[LedgerProblem]()
     with store.transactions.read() as session:
         entries = _logged(session, found)
         verdict = verify(
-            entries, key=key, checkpoints=store.ledger.checkpoints(), since=since, complete=False, whole_tasks=True
+            entries,
+            key=key,
+            checkpoints=store.ledger.checkpoints(),
+            since=since,
+            complete=False,
+            whole_tasks=True,
+            length_of=length_of,
         )
         found += [*_tree(session, verdict), *run_crosscheck.runs(session)]
     return Verdict(

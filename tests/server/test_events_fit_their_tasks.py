@@ -101,6 +101,22 @@ def test_what_the_task_does_not_ask_for_is_found(name: str, change: dict[str, An
     assert len(faults(prepared.spec, dataclasses.replace(planned, **change), colluding)) in (1, 2)
 
 
+@pytest.mark.parametrize("name", ["ddg", "skellam"])
+def test_event_of_a_shorter_vector_than_the_model_is_found(name: str) -> None:
+    prepared = tasks.prepare(spec_of(name))
+    planned, colluding = read(planned_claims(prepared.mechanism, prepared.spec))
+    length, body = tasks.model_length(prepared.spec), canonical.plain(prepared.spec)
+    assert length == prepared.model.num_parameters
+    registered = {"task": body, "population": "p", "facts": {"unit": "device", "adjacency": "zero-out"}}
+    assert list(task_bound.faults(prepared.spec, registered, planned, colluding, length=length)) == []
+    first = planned.parts[0] if isinstance(planned, ComposedEvent) else planned
+    assert isinstance(first, DistributedEvent)
+    short = dataclasses.replace(first, dimension=8)
+    cheaper = ComposedEvent(parts=(short, *planned.parts[1:])) if isinstance(planned, ComposedEvent) else short
+    found = list(task_bound.faults(prepared.spec, registered, cheaper, colluding, length=length))
+    assert found == [f"the event is of a vector of 8 numbers, and the task's model has {length}"]
+
+
 def test_a_task_without_noise_promises_nothing() -> None:
     promise = events.GaussianEvent(noise_multiplier=1.0, releases=6, minimum_separation=2, max_participations=2)
     for name in ("none", "no noise"):

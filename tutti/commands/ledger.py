@@ -16,6 +16,7 @@ from privacy.ledger.notes import VerifierKey
 from privacy.ledger.verification import Verdict, endorse, verify
 from server import budgets
 from server.store.crosscheck import verify_store
+from server.tasks import model_length
 from tutti import stores
 from tutti.commands.options import JsonOption, StoreOption
 from tutti.commands.transcripts import check_transcripts
@@ -127,7 +128,7 @@ def rotate_key(
 def _verdict(from_export: Path | None, notes: tuple[str, ...], known: VerifierKey | None, store: str) -> Verdict:
     if from_export is None:
         with stores.opened(store) as (database, _):
-            return verify_store(database, key=known or stores.ledger_key(store).verifier(), since=notes)
+            return verify_store(database, key=known or stores.ledger_key(store).verifier(), since=notes, length_of=model_length)
     try:
         with from_export.open(encoding="utf-8") as file:
             found = export.read(file)
@@ -135,7 +136,14 @@ def _verdict(from_export: Path | None, notes: tuple[str, ...], known: VerifierKe
         raise TuttiError(ErrorCode.NOT_FOUND, f"{from_export}: {error.strerror}") from None
     except ValueError as error:
         raise TuttiError(ErrorCode.LEDGER_BROKEN, f"{from_export}: {error}") from None
-    return verify(found.entries, key=known or found.key, checkpoints=found.checkpoints, since=notes, whole_tasks=True)
+    return verify(
+        found.entries,
+        key=known or found.key,
+        checkpoints=found.checkpoints,
+        since=notes,
+        whole_tasks=True,
+        length_of=model_length,
+    )
 
 
 def _print(verdict: Verdict, *, checked_against: int, key_known: bool) -> None:
