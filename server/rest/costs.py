@@ -1,5 +1,7 @@
 """Routes that cost nothing: what a task would cost, whether it would be refused, which tasks there are."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
@@ -13,9 +15,13 @@ from server.rest.access import Reader, ServicesOf, check_population, find_run, w
 from server.rest.cursors import Cursor, Limit
 from server.rest.problems import describes
 from server.rest.runs import READ, READ_ONE
+from server.rest.services import Services
 from server.store.run_lists import TaskTally
 
 router = APIRouter(prefix="/v1", tags=["tasks"])
+MOST_ROUNDS = {"blt": 500}
+"""Its buffers are fitted to the number of rounds, seconds for hundreds."""
+MOST_ROUNDS_OTHERWISE = 10_000
 
 
 @router.post("/cost", responses=READ_ONE | describes(ErrorCode.TASK_INVALID, ErrorCode.MECHANISM_UNSUPPORTED))
@@ -30,15 +36,38 @@ def cost(services: ServicesOf, principal: Reader, body: bodies.CostQuestion) -> 
     else:
         run = find_run(services, principal, body.run or "")
         spec, rounds = run.spec, run.next_leaf + (body.rounds or 0) if body.rounds else run.spec.rounds
-    prepared = tasks.prepare(task.replace(spec, rounds=rounds))
-    return describing.cost_answer(services, prepared, run=None if run is None else run.id)
+    most = MOST_ROUNDS.get(spec.privacy.mechanism, MOST_ROUNDS_OTHERWISE)
+    if rounds > most:
+        detail = (
+            f"over REST at most {most} rounds of {spec.privacy.mechanism} are priced, not {rounds}; `tutti cost` prices more"
+        )
+        raise TuttiError(ErrorCode.ARGUMENT_INVALID, detail)
+    with one_pricing(services):
+        prepared = tasks.prepare(task.replace(spec, rounds=rounds))
+        return describing.cost_answer(services, prepared, run=None if run is None else run.id)
+
+
+@contextmanager
+def one_pricing(services: Services) -> Generator[None]:
+    """Room for one more calculation.
+
+    Raises:
+      TuttiError: RATE_LIMITED while there is none.
+    """
+    if not services.pricing.acquire(blocking=False):
+        raise TuttiError(ErrorCode.RATE_LIMITED, "other tasks are being priced; ask again")
+    try:
+        yield
+    finally:
+        services.pricing.release()
 
 
 @router.post("/tasks:check", responses=READ)
 def check(services: ServicesOf, _principal: Reader, body: bodies.TaskOnly) -> bodies.CheckBody:
     """Everything about a task that a run would refuse, with the key and the cure of each."""
     try:
-        found = tasks.problems(launching.parse(services, body.task))
+        with one_pricing(services):
+            found = tasks.problems(launching.parse(services, body.task))
     except TaskFormError as error:
         found = list(error.problems)
     told = [{"path": fault.path, "message": fault.message, "cure": fault.cure} for fault in found]

@@ -1,8 +1,9 @@
 """What routes work with: the store and the tables around it, made once for an application."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any, Protocol
 
 from fastapi import Request
@@ -19,6 +20,9 @@ from server.rest.spendings import Spendings
 from server.store.store import Store
 from server.store.values import Run
 from server.tokens import Tokens
+
+MOST_PRICINGS = 2
+"""Tasks that are priced at once. A client that leaves does not end a calculation."""
 
 
 class Launcher(Protocol):
@@ -63,6 +67,7 @@ class Services:
     open_access: bool
     data_directory: Path | None = None
     longest_stream_s: float = 3600.0
+    pricing: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MOST_PRICINGS), repr=False)
 
 
 def services_of(request: Request) -> Services:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jsonschema
+import pytest
 
 from contract.errors import ErrorCode
 from privacy import events, report
@@ -85,10 +86,11 @@ def test_a_model_without_an_entry_of_its_own_digest_never_leaves(played: Api) ->
     run, position = _run(played), played.store.run(_run(played)).next_round
     with played.store.transactions.begin() as session:
         row = session.get_one(ModelRow, (run, position))
-        row.digest = "0" * 64
-    assert played.client.get(f"/v1/runs/{run}/models/{position}").json()["code"] == "entry-not-committed"
+        digest, row.digest = row.digest, "0" * 64
+    assert played.client.get(f"/v1/runs/{run}/models/{position}").json()["code"] == "ledger-broken"
     with played.store.transactions.begin() as session:
-        session.get_one(ModelRow, (run, position)).entry = None
+        row = session.get_one(ModelRow, (run, position))
+        row.digest, row.entry = digest, None
     assert played.client.get(f"/v1/runs/{run}/models/{position}").status_code == 409
 
 
@@ -158,6 +160,34 @@ def test_cost_is_told_before_anything_runs(played: Api, small: Task) -> None:
     longer = played.client.post("/v1/cost", json={"run": "latest", "rounds": 5}).json()
     assert longer["rounds"] == 8
     assert played.client.post("/v1/cost", json={}).status_code == 422
+
+
+@pytest.mark.parametrize(("mechanism", "rounds"), [("tree", 10_001), ("tree", 10_000_000), ("blt", 501)])
+def test_as_many_rounds_as_take_long_to_price_are_left_to_the_command_line(
+    played: Api, small: Task, mechanism: str, rounds: int
+) -> None:
+    asked = {**small("a"), "rounds": rounds}
+    asked["privacy"] = {**asked["privacy"], "mechanism": mechanism}
+    for question in ({"task": asked}, {"task": {**asked, "rounds": 3}, "rounds": min(rounds, 100_000)}):
+        answer = played.client.post("/v1/cost", json=question)
+        assert (answer.status_code, answer.json()["code"]) == (422, "argument-invalid")
+        assert "`tutti cost` prices more" in answer.json()["detail"]
+    assert played.client.post("/v1/cost", json={"run": "latest", "rounds": 100_000}).status_code == 422
+
+
+def test_only_few_tasks_are_priced_at_once(played: Api, small: Task) -> None:
+    pricing = played.app.state.services.pricing
+    while pricing.acquire(blocking=False):
+        pass
+    for address in ("/v1/cost", "/v1/tasks:check"):
+        answer = played.client.post(address, json={"task": small("a")})
+        assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
+    pricing.release()
+    for address in ("/v1/cost", "/v1/tasks:check", "/v1/cost"):
+        assert played.client.post(address, json={"task": small("a")}).status_code == 200
+    for _ in range(3):  # a fault gives the place back too
+        assert played.client.post("/v1/cost", json={"task": {**small("a"), "rounds": 0}}).status_code == 422
+    assert played.client.post("/v1/cost", json={"task": small("a")}).status_code == 200
 
 
 def test_tasks_are_checked_with_key_and_cure(played: Api, small: Task) -> None:
