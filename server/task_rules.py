@@ -3,12 +3,28 @@
 from contract.errors import Problem
 from contract.task import DISTRIBUTED_MECHANISMS, CacheSpec, TaskSpec
 
+NOISE_MULTIPLIERS = (1e-6, 1e6)
 TRACKING_MECHANISMS = ("gaussian", *DISTRIBUTED_MECHANISMS, "tree")
 
 
 def problems(spec: TaskSpec) -> list[Problem]:
     """Every fault of these."""
-    return [*sampling_problems(spec), *tracking_problems(spec), *scale_problems(spec), *cache_problems(spec)]
+    return [
+        *noise_problems(spec),
+        *sampling_problems(spec),
+        *tracking_problems(spec),
+        *scale_problems(spec),
+        *cache_problems(spec),
+    ]
+
+
+def noise_problems(spec: TaskSpec) -> list[Problem]:
+    """Beyond these bounds noise is none or everything, and arithmetic on it overflows."""
+    noise, (least, most) = spec.privacy.noise_multiplier, NOISE_MULTIPLIERS
+    if noise is None or noise == 0 or least <= noise <= most:
+        return []
+    fault = f"{noise:g} is no noise multiplier of any use"
+    return [Problem("privacy.noise_multiplier", fault, f"Give one from {least:g} to {most:g}.")]
 
 
 def sampling_problems(spec: TaskSpec) -> list[Problem]:

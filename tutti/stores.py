@@ -4,6 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from contract.errors import ErrorCode, TuttiError
@@ -30,6 +31,35 @@ def opened(store: str) -> Generator[tuple[Store, KeyDirectory]]:
         raise TuttiError(ErrorCode.UNAVAILABLE, f"{_shown(store)} failed: {_reason(error)}") from None
     finally:
         database.close()
+
+
+@contextmanager
+def existing(store: str) -> Generator[tuple[Store, KeyDirectory]]:
+    """The same of a store that is there, for commands that read: a name that was mistyped makes no empty one, of which all is well.
+
+    Raises:
+      TuttiError: NOT_FOUND if there is none.
+    """
+    file = _file(store)
+    if file is not None and not file.is_file():
+        detail = (
+            f"{_shown(store)} is not there: name another with --store or TUTTI_STORE, or make one with `tutti run TASK.yaml`"
+        )
+        raise TuttiError(ErrorCode.NOT_FOUND, detail)
+    with opened(store) as both:
+        yield both
+
+
+def _file(store: str) -> Path | None:
+    """SQLite's file; None for a server's database, which somebody made, and for what cannot be opened anyway."""
+    if "://" not in store:
+        return None if Path(store).is_file() else Path(store) / "tutti.db"
+    try:
+        url = make_url(store)
+    except SQLAlchemyError:
+        return None  # told when it is opened
+    file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+    return file if file is not None and file.parent.is_dir() else None
 
 
 def _shown(store: str) -> str:

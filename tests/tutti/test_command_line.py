@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import tutti.commands
 from contract.errors import ErrorCode
+from server.store.store import Store
 from tutti import cli
 
 TUTTI = (sys.executable, "-c", "from tutti.cli import main; main()")
@@ -102,8 +103,48 @@ def test_a_database_that_is_none_is_said_so(
 def test_an_empty_store_has_no_latest_run(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Store.open(str(tmp_path)).close()
     assert call(monkeypatch, *words, "--store", tmp_path) == ErrorCode.NOT_FOUND.value.exit_code
     assert "there is no run yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ledger", "verify"), ("ledger", "export"), ("ledger", "checkpoint"), ("ledger", "rotate-key", "--reason", "r"), ("report",),
+        ("report", "--population", "p"), ("runs", "list"), ("runs", "show"), ("plot",), ("sessions",), ("export",), ("token", "list"),
+    ],
+)  # fmt: skip
+def test_what_reads_a_store_makes_none(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for store in (str(tmp_path / "mistyped"), f"sqlite:///{tmp_path / 'mistyped.db'}"):
+        assert call(monkeypatch, *words, "--store", store) == ErrorCode.NOT_FOUND.value.exit_code
+        assert "is not there: name another with --store" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("numbers", [("1", "1"), ("1", "0"), ("inf", "1e-6")])
+def test_a_budget_that_is_none_is_said_so(
+    numbers: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    epsilon, delta = numbers
+    words = ("ledger", "budget", "p", "--reason", "r", "--epsilon", epsilon, "--delta", delta, "--store", tmp_path)
+    assert call(monkeypatch, *words) == ErrorCode.ARGUMENT_INVALID.value.exit_code
+    assert "a budget's" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("noise", ["1e308", "1e-300"])
+def test_noise_that_no_event_holds_is_a_fault_of_the_task(
+    noise: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_text(
+        "population: p\nmodel: {name: mlp}\ncohort: {report_goal: 6}\nrounds: 3\n"
+        f"privacy: {{mechanism: tree, clip_norm: 0.5, noise_multiplier: {noise}, delta: 1.0e-5}}\n"
+    )
+    assert call(monkeypatch, "cost", path, "--store", tmp_path) == ErrorCode.TASK_INVALID.value.exit_code
+    assert "privacy.noise_multiplier" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def list_runs(
     json_output: JsonOption = False,
 ) -> None:
     """List the newest runs of a store, the newest last."""
-    with stores.opened(store) as (database, _):
+    with stores.existing(store) as (database, _):
         found = database.lists.page(limit=limit + 1, before=None if before is None else database.run(before).id)
         page = found[:limit]
         rows = [results.run_line(database, run) for run in reversed(page)]
@@ -62,7 +62,7 @@ def list_runs(
 
 def show(run: RunArgument = "latest", store: StoreOption = ".tutti", json_output: JsonOption = False) -> None:
     """Show one run: state, metrics, privacy."""
-    with stores.opened(store) as (database, _):
+    with stores.existing(store) as (database, _):
         result = results.result(database, database.run(run))
     if json_output:
         typer.echo(json.dumps(result))
@@ -74,7 +74,7 @@ def resume(
     run: RunArgument = "latest", workers: WorkersOption = None, store: StoreOption = ".tutti", json_output: JsonOption = False
 ) -> None:
     """Go on with a run that was paused, stopped or killed, from its last committed round."""
-    with stores.opened(store) as (database, _):
+    with stores.existing(store) as (database, _):
         found = database.run(run)
     with LiveRounds(found.spec, quiet=json_output) as live:
         result = runs.resume(found.id, workers=workers, store=store, progress=live)
@@ -95,7 +95,7 @@ def cancel(run: RunArgument, store: StoreOption = ".tutti", json_output: JsonOpt
 
 
 def _set(run: str, store: str, state: RunState, *, json_output: bool) -> None:
-    with stores.opened(store) as (database, keys):
+    with stores.existing(store) as (database, keys):
         found = database.run(run)
         if found.state in (RunState.COMPLETED, RunState.CANCELLED):
             raise TuttiError(ErrorCode.RUN_STATE, f"run {found.id[:12]} is {found.state.value}")

@@ -74,7 +74,7 @@ def verify_ledger(
 
 def export_ledger(out: OutFile = None, store: StoreOption = ".tutti") -> None:
     """Write the whole ledger as JSON lines: public key, entries with their leaf hashes, signed checkpoints."""
-    with stores.opened(store) as (database, _), _output(out) as file:
+    with stores.existing(store) as (database, _), _output(out) as file:
         signer = stores.ledger_key(store).signer()
         database.ledger.sign(signer)
         bodies = (entry.body for entry in database.ledger.entries())
@@ -84,7 +84,7 @@ def export_ledger(out: OutFile = None, store: StoreOption = ".tutti") -> None:
 
 def sign_checkpoint(out: OutFile = None, store: StoreOption = ".tutti") -> None:
     """Sign the ledger as it is now (C2SP tlog-checkpoint). Give it to whoever should be able to find a changed history."""
-    with stores.opened(store) as (database, _), _output(out) as file:
+    with stores.existing(store) as (database, _), _output(out) as file:
         file.write(database.ledger.sign(stores.ledger_key(store).signer()))
 
 
@@ -100,7 +100,10 @@ def set_budget(
     """Set or lift the privacy budget of a population, with the reason on the record."""
     if lift == (epsilon is not None and delta is not None):
         raise TuttiError(ErrorCode.ARGUMENT_INVALID, "give either --epsilon and --delta, or --lift")
-    budget = None if lift or epsilon is None or delta is None else budgets.Budget(epsilon=epsilon, delta=delta)
+    try:
+        budget = None if lift or epsilon is None or delta is None else budgets.Budget(epsilon=epsilon, delta=delta)
+    except ValueError as error:
+        raise TuttiError(ErrorCode.ARGUMENT_INVALID, str(error)) from None
     with stores.opened(store) as (database, _):
         index = budgets.set_budget(database.ledger, population, budget, reason=reason, by="operator")
     typer.echo(json.dumps({"entry": index})) if json_output else typer.echo(f"on the record as entry {index}", err=True)
@@ -113,7 +116,7 @@ def rotate_key(
 ) -> None:
     """Sign with a fresh key from now on. The old key endorses the new one, on the record, before it is destroyed."""
     holder = stores.ledger_key(store)
-    with stores.opened(store) as (database, _):
+    with stores.existing(store) as (database, _):
         old = holder.signer()
         database.ledger.sign(old)
         retired, fresh = holder.replace()
@@ -127,7 +130,7 @@ def rotate_key(
 
 def _verdict(from_export: Path | None, notes: tuple[str, ...], known: VerifierKey | None, store: str) -> Verdict:
     if from_export is None:
-        with stores.opened(store) as (database, _):
+        with stores.existing(store) as (database, _):
             return verify_store(database, key=known or stores.ledger_key(store).verifier(), since=notes, length_of=model_length)
     try:
         with from_export.open(encoding="utf-8") as file:

@@ -26,7 +26,7 @@ def predict(
     json_output: JsonOption = False,
 ) -> None:
     """Ask a run's newest model: the next word of TEXT, or with --tap the span that it would select."""
-    with stores.opened(store) as (database, _):
+    with stores.existing(store) as (database, _):
         answer = predictions.predict(database, database.run(run), text, top=top, tap=tap)
     if json_output:
         typer.echo(json.dumps(answer))
@@ -43,7 +43,7 @@ def export(
     json_output: JsonOption = False,
 ) -> None:
     """Write a run's model as safetensors, with a model card and the privacy report beside it."""
-    with stores.opened(store) as (database, _):
+    with stores.existing(store) as (database, _):
         found = database.run(run)
         files = exports.export(database, found, to if to is not None else Path(f"tutti-export-{found.id[:12]}"))
     if json_output:

@@ -27,7 +27,7 @@ def plot(
     json_output: JsonOption = False,
 ) -> None:
     """Draw loss, accuracy, privacy and devices over the rounds of a run."""
-    with stores.opened(store) as (database, _):
+    with stores.existing(store) as (database, _):
         found = database.run(run)
         path = to if to is not None else Path(f"tutti-{found.id[:12]}.png")
         plots.run_page(plots.history(database, found), path)
@@ -42,7 +42,7 @@ def compare(
     json_output: JsonOption = False,
 ) -> None:
     """Show two runs side by side: what differs in the tasks, metrics and cost."""
-    with stores.opened(store) as (database, _):
+    with stores.existing(store) as (database, _):
         pair = [database.run(first), database.run(second)]
         found = [results.result(database, run) for run in pair]
         if to is not None:
@@ -68,7 +68,7 @@ def sessions(
     json_output: JsonOption = False,
 ) -> None:
     """Chart the session shapes of a run: `-` check-in, `v` plan, `[` `]` training, `+` upload, `^` accepted, `#` late, `!` lost."""
-    with stores.opened(store) as (database, _):
+    with stores.existing(store) as (database, _):
         shares = plots.session_shares(plots.history(database, database.run(run)))
     if to is not None:
         plots.session_chart(shares, to)

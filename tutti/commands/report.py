@@ -89,7 +89,7 @@ def planned(task_file: Path) -> bytes:
 
 
 def _made(run: str, model: int | None, population: str | None, store: str) -> dict[str, Any]:
-    with stores.opened(store) as (database, _):
+    with stores.existing(store) as (database, _):
         checkpoint = database.ledger.sign(stores.ledger_key(store).signer())
         if population is not None:
             return reports.population_report(_bodies(database, population=population), population, checkpoint=checkpoint)
@@ -104,7 +104,7 @@ def _check(path: Path, store: str) -> None:
     try:
         given = json.loads(path.read_text("utf-8"))
         subject = given["subject"]
-        with stores.opened(store) as (database, _):
+        with stores.existing(store) as (database, _):
             own = {"population": subject["population"]} if subject["kind"] == "population" else {"run": subject["run"]}
             differences = reports.check(given, _bodies(database, **own))
     except (OSError, ValueError, KeyError, TypeError) as error:

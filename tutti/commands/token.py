@@ -48,7 +48,7 @@ def create(
 
 def list_tokens(store: StoreOption = ".tutti", json_output: JsonOption = False) -> None:
     """List all tokens by id, without their texts."""
-    with stores.opened(store) as (database, _):
+    with stores.existing(store) as (database, _):
         rows = [_row(token) for token in Tokens(database.transactions).all()]
     if json_output:
         typer.echo(json.dumps({"tokens": rows}))
@@ -73,7 +73,7 @@ def revoke(
     json_output: JsonOption = False,
 ) -> None:
     """End a token at once."""
-    with stores.opened(store) as (database, _):
+    with stores.existing(store) as (database, _):
         Tokens(database.transactions).revoke(token_id)
     if json_output:
         typer.echo(json.dumps({"token": token_id, "state": "revoked"}))

@@ -47,7 +47,7 @@ def check_transcripts(
         name, bodies = _of_export(from_export, run)
         folder = TranscriptFolder(from_folder)
     else:
-        with stores.opened(store) as (database, _):
+        with stores.existing(store) as (database, _):
             name = database.run(run).id
             bodies = [entry.body for entry in database.ledger.entries(run=name, kind=transcripts.KIND)]
         folder = stores.transcripts(store)
