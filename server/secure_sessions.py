@@ -177,14 +177,8 @@ class SecureSessionTable(SessionTable):
         waiting = [group for group in self._groups if group.phase is Phase.AWAITING_CHARGE]
         if waiting and not self._asked and all(group.ended or group in waiting for group in self._groups):
             self._asked = True
-            try:
+            with _ChargeInDoubt():
                 self._ask_for_shares(waiting, now_s)
-            except TuttiError:
-                raise
-            except Exception as error:  # whatever it is, the charge may be committed: only a run that stops and resumes looks
-                raise TuttiError(
-                    ErrorCode.RUN_STATE, f"a round may be charged and cannot go on ({type(error).__name__}): resume the run"
-                ) from error
 
     def _ask_for_shares(self, waiting: list[SecureGroup], now_s: float) -> None:
         """Charges, and only then makes the requests for shares.
@@ -331,6 +325,17 @@ class SecureSessionTable(SessionTable):
     def _group(self, session_id: SessionId) -> SecureGroup | None:
         index = self._group_of.get(session_id)
         return None if index is None or not self._groups else self._groups[index]
+
+
+class _ChargeInDoubt:
+    """Whatever goes wrong in here, the charge may be committed: only a run that stops and is resumed looks."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, TuttiError):
+            detail = f"a round may be charged and cannot go on ({type(error).__name__}): resume the run"
+            raise TuttiError(ErrorCode.RUN_STATE, detail) from error
 
 
 def _never_in_the_clear(_vector: NDArray[np.int32]) -> bool:

@@ -24,7 +24,7 @@ class Upload:
         self.offset = 0
         self.opened_s = self.touched_s = now_s
 
-    def add(self, offset: int, data: bytes, now_s: float) -> AbortReason | None:
+    def add(self, offset: int, data: bytes | memoryview, now_s: float) -> AbortReason | None:
         """Takes a chunk that continues what is there; one that is there already is passed over. The fault, if there is one."""
         if len(data) > MAX_CHUNK_BYTES or offset + len(data) > self.num_bytes or not data:
             return AbortReason.WRONG_LENGTH

@@ -146,7 +146,7 @@ def test_two_hundred_kills_at_random_moments_break_no_promise(stubbed: Order, tm
                 bodies = promises_hold(str(folder), folder, bodies)
         finished = stubbed(folder=str(folder), store=str(folder), rounds=60)
         assert not finished["killed"]
-        assert len(finished["said"]) == 64
+        assert len(finished["said"]) == 64, finished["said"]
         promises_hold(str(folder), folder, bodies)
     assert kills == 200
     assert struck > 100
