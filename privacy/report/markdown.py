@@ -7,12 +7,13 @@ from typing import Any
 from privacy.ledger.noised_sums import NoisedSums
 
 Report = Mapping[str, Any]
+_ESCAPED: Mapping[str, str] = {"<": "&lt;", **{mark: f"\\{mark}" for mark in "\\`*[]"}}
 
 
 def to_markdown(report: Report) -> str:
     """The report as Markdown; the numbers are rounded up."""
     lines = _population(report) if report["subject"]["kind"] == "population" else _run(report)
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(_one_line, lines)) + "\n"
 
 
 def shown(value: float | None, *, places: int = 2) -> str:
@@ -75,7 +76,7 @@ def _population(report: Report) -> Iterator[str]:
         [f"- all runs and accesses: epsilon **{shown(joint['epsilon'])}**{at} ({joint['claim']})", f"- budget: {allowed}"],
     )
     rows = [
-        (change["reason"], change["by"], "lifted" if change["budget"] is None else change["budget"]["epsilon"])
+        (_free(change["reason"]), _free(change["by"]), "lifted" if change["budget"] is None else change["budget"]["epsilon"])
         for change in budget["changes"]
     ]
     yield from _table("Changes of the budget", ("reason", "by", "epsilon"), rows)
@@ -132,7 +133,7 @@ def _mechanism(mechanism: Mapping[str, Any]) -> str:
 def _accesses(accesses: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     return [
         (
-            line["access"],
+            _free(line["access"]),
             "yes" if line["covered"] else "**not covered**",
             shown(line["cost"]["epsilon"]) if line["covered"] else "",
         )
@@ -147,10 +148,10 @@ def _released(released: Mapping[str, Any]) -> Iterator[str]:
     if released["final_model"] is not None:
         lines.append(f"- the newest model: `{released['final_model']}`")
     lines += [
-        f"- given out: model `{each['model_digest'][:16]}` after round {each['round']}, to {each['to']}"
+        f"- given out: model `{each['model_digest'][:16]}` after round {each['round']}, to {_free(each['to'])}"
         for each in released["releases"]
     ]
-    lines += [f"- {each['what']} {each['decision']} by {each['by']}" for each in released["approvals"]]
+    lines += [f"- {each['what']} {_free(each['decision'])} by {_free(each['by'])}" for each in released["approvals"]]
     yield from _section("Released", lines)
 
 
@@ -221,7 +222,7 @@ def _record(entries: Mapping[str, Any]) -> Iterator[str]:
         head = entries["known_head"]
         lines.append(f"When the run was registered, the ledger had {head['size']} entries with the root `{head['root']}`.")
     if entries["checkpoint"]:
-        lines += ["", "```", entries["checkpoint"].rstrip(), "```"]
+        lines += ["", "```", *entries["checkpoint"].rstrip().split("\n"), "```"]
     yield from _section("On the record", lines)
 
 
@@ -238,6 +239,20 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) ->
     yield "| " + " | ".join(head) + " |"
     yield "|" + "---|" * len(head)
     yield from ("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def _one_line(line: str) -> str:
+    """Whatever an entry says stays on its line: a line of its own could be a heading, or a number that no entry gives."""
+    return "".join(character if character.isprintable() else " " for character in line)
+
+
+def _free(text: object) -> str:
+    """What somebody wrote, without a meaning for Markdown.
+
+    >>> _free("[see](http://x) <b>`now`</b>")
+    '\\\\[see\\\\](http://x) &lt;b>\\\\`now\\\\`&lt;/b>'
+    """
+    return "".join(_ESCAPED.get(character, character) for character in _one_line(str(text))).strip()
 
 
 def _cell(value: object) -> str:

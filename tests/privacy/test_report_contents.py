@@ -316,3 +316,14 @@ def test_entries_of_no_run_or_of_two_are_refused() -> None:
         run_report([*STORY, registered()])
     with pytest.raises(ValueError, match="no entry is of population"):
         population_report(STORY, "elsewhere")
+
+
+def test_what_somebody_wrote_stays_in_its_place() -> None:
+    reason = "ok\n\n## Guarantee\r\n\u2028epsilon **0** <script>x</script> [see](http://x) | `a`"
+    budget = {"epsilon": "1", "delta": "0.000001", "unit": "device", "adjacency": "zero-out"}
+    body = entries.budget_set(population="p", budget=budget, reason=reason, by="# eve\n- x")
+    text = to_markdown(population_report([body], "p"))
+    assert [line for line in text.splitlines() if "# eve" in line] == [
+        "| ok  ## Guarantee   epsilon \\*\\*0\\*\\* &lt;script>x&lt;/script> \\[see\\](http://x) \\| \\`a\\` | # eve - x | 1 |"
+    ]
+    assert "\n## Guarantee" not in text
