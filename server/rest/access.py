@@ -13,7 +13,7 @@ from server.tokens import Principal, Scope
 
 LOCAL = Principal(id="local", name="whoever is at this machine", scopes=frozenset({Scope.ADMIN}))
 """Who asks where no token is needed: a server on a loopback address whose store has none."""
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "testserver"})
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 _BEARER = HTTPBearer(auto_error=False, description="A token made by `tutti token create`.")
 ServicesOf = Annotated[Services, Depends(services_of)]
@@ -41,14 +41,11 @@ def principal_of(
 
 def _check_site(request: Request) -> None:
     """Without a login, a page elsewhere could speak through the browser, or have its own name lead to this machine."""
-    origin = request.headers.get("origin")
-    sites = [request.headers.get("host", "")] + ([] if origin is None else [origin.rpartition("//")[2]])
-    for site in sites:
-        name, _, port = site.rpartition(":")
-        if (name if name and port.isdigit() else site) not in LOOPBACK_NAMES:
-            raise TuttiError(
-                ErrorCode.FORBIDDEN, "this server is open to this machine only; make a token to reach it otherwise"
-            )
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    name, _, port = host.rpartition(":")
+    local = (name if name and port.isdigit() else host) in LOOPBACK_NAMES
+    if not local or origin not in {None, f"http://{host}", f"https://{host}"}:
+        raise TuttiError(ErrorCode.FORBIDDEN, "this server is open to this machine only; make a token to reach it otherwise")
 
 
 def requires(*scopes: Scope) -> Callable[..., Principal]:

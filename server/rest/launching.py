@@ -15,6 +15,8 @@ from server.rest.services import Services
 from server.store.values import Run, RunState
 from server.tokens import Principal
 
+LONGEST_NAME = 100
+"""Characters of a file's name in the data directory; no file system refuses so few to be asked for."""
 OVER = (RunState.COMPLETED, RunState.CANCELLED)
 
 
@@ -183,7 +185,9 @@ def _in_data(services: Services, key: str, name: str, faults: list[Problem]) -> 
         )
         return None
     path = directory / name
-    if not path.is_file():
-        faults.append(Problem(key, f"there is no {name!r} in the server's data directory", "Name a file that is there."))
+    if len(name) > LONGEST_NAME or "\0" in name or not path.is_file():
+        faults.append(
+            Problem(key, f"there is no {name[:LONGEST_NAME]!r} in the server's data directory", "Name a file that is there.")
+        )
         return None
     return str(path)

@@ -1,5 +1,6 @@
 """Limits on what one client may ask: how often, and how much at once."""
 
+import asyncio
 from collections import OrderedDict
 
 from starlette.datastructures import Headers
@@ -10,6 +11,8 @@ from contract.errors import ErrorCode
 from server.rest import problems
 
 MOST_BODY_BYTES = 1 << 20
+LONGEST_BODY_S = 30.0
+"""Seconds that a client has to send its request: one that stops in the middle is not waited for."""
 REQUESTS_PER_S = 50.0
 BURST = 200.0
 _MOST_KEYS = 10_000
@@ -42,8 +45,10 @@ class RateLimit:
 class LimitsMiddleware:
     """Refuses requests that come too often from one address or are too large."""
 
-    def __init__(self, app: ASGIApp, *, rate: RateLimit, most_body_bytes: int = MOST_BODY_BYTES) -> None:
-        self._app, self._rate, self._most = app, rate, most_body_bytes
+    def __init__(
+        self, app: ASGIApp, *, rate: RateLimit, most_body_bytes: int = MOST_BODY_BYTES, longest_body_s: float = LONGEST_BODY_S
+    ) -> None:
+        self._app, self._rate, self._most, self._longest_s = app, rate, most_body_bytes, longest_body_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -54,9 +59,14 @@ class LimitsMiddleware:
         refusal = self._refusal(Headers(scope=scope), client[0] if client else "local")
         body = None
         if refusal is None:
-            body = await _whole_body(receive, self._most)
-            if body is None:
-                refusal = problems.response(ErrorCode.TOO_LARGE, f"a request may have {self._most} bytes")
+            try:
+                body = await asyncio.wait_for(_whole_body(receive, self._most), self._longest_s)
+            except TimeoutError:
+                detail = f"the request's body did not come within {self._longest_s:g} s"
+                refusal = problems.response(ErrorCode.ARGUMENT_INVALID, detail, headers={"Connection": "close"})
+            else:
+                if body is None:
+                    refusal = problems.response(ErrorCode.TOO_LARGE, f"a request may have {self._most} bytes")
         if refusal is not None:
             await refusal(scope, receive, send)
             return

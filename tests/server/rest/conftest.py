@@ -71,7 +71,7 @@ class Api:
             launcher=SimulatedRuns(self.store, self.keys),
             **options,
         )
-        self.client = TestClient(self.app, raise_server_exceptions=False)
+        self.client = TestClient(self.app, base_url="http://localhost", raise_server_exceptions=False)
 
     def headers(self, *scopes: Scope, populations: tuple[str, ...] = ()) -> dict[str, str]:
         text = self.tokens.create(name="test", scopes=scopes, populations=populations or None).text

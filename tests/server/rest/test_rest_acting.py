@@ -1,17 +1,22 @@
 """What can be done over REST: launch, pause, resume, cancel, approve, set budgets; and who may."""
 
+import asyncio
 import json
+import shutil
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from contract import task
+from contract.clock import VirtualClock
 from contract.errors import ErrorCode, TuttiError
 from server.faults import FaultPoint
 from server.jobs import LEASE_S, Jobs, JobState
 from server.rest import create_app
+from server.rest.limits import LimitsMiddleware, RateLimit
 from server.store.signing import LedgerKey
 from server.store.values import RunState
 from server.tokens import Scope
@@ -252,7 +257,7 @@ def test_too_many_requests_are_told_to_wait(played: Api) -> None:
         requests_per_s=0.001,
         burst=3,
     )
-    client = type(played.client)(app)
+    client = type(played.client)(app, base_url="http://localhost")
     statuses = [client.get("/v1/tasks/schema") for _ in range(5)]
     assert [answer.status_code for answer in statuses] == [200, 200, 200, 429, 429]
     assert statuses[-1].headers["retry-after"] == "1"
@@ -275,7 +280,51 @@ def test_a_form_that_any_page_could_send_changes_nothing(played: Api, small: Tas
     body = json.dumps({"task": small("forged")})
     answer = played.client.post("/v1/runs", content=body, headers={"Content-Type": "text/plain"})
     assert answer.status_code == 422
-    assert played.client.post("/v1/runs/latest:cancel", headers={"Origin": "https://evil.example"}).status_code == 403
+    for origin in (
+        "https://evil.example",
+        "null",
+        "http://localhost:1",
+        "http://127.0.0.1",
+        "http://evil.example//localhost",
+        "",
+    ):
+        assert played.client.post("/v1/runs/latest:cancel", headers={"Origin": origin}).status_code == 403, origin
+    for host in ("evil.example", "testserver", "localhost.evil.example", "localhost:80:80"):
+        assert played.client.get("/v1/runs", headers={"Host": host}).status_code == 403, host
+    assert played.client.get("/v1/runs", headers={"Origin": "http://localhost"}).status_code == 200
+
+
+def test_no_answer_is_taken_for_something_else(played: Api) -> None:
+    for address in ("/", "/static/api.js", "/v1/runs", "/v1/nothing"):
+        assert played.client.get(address).headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 101, "a\0b"])
+def test_a_file_with_a_name_that_no_file_has_is_a_fault_of_the_task(
+    api_of: Any, played_store: str, tmp_path: Path, small: Task, name: str
+) -> None:
+    shutil.copytree(played_store, tmp_path / "store")
+    api = api_of(str(tmp_path / "store"), open_access=True, data_directory=tmp_path)
+    answer = api.client.post("/v1/cost", json={"task": {**small("a"), "data": {"source": name}}})
+    assert (answer.status_code, answer.json()["problems"][0]["path"]) == (422, "data.source")
+    api.close()
+
+
+def test_a_client_that_stops_in_the_middle_is_not_waited_for() -> None:
+    said: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    async def never(*_: Any) -> None:
+        raise AssertionError("it has no body to answer")
+
+    limits = LimitsMiddleware(never, rate=RateLimit(VirtualClock()), longest_body_s=0.01)
+    asyncio.run(limits({"type": "http", "headers": [], "client": None, "method": "POST", "path": "/"}, receive, send))
+    assert said[0]["status"] == 422
 
 
 def test_one_of_two_runners_gets_a_job_and_a_dead_ones_lease_runs_out(played: Api, small: Task) -> None:
