@@ -221,3 +221,15 @@ def test_what_cannot_work_is_refused_before_anything_starts(
     assert call(monkeypatch, *words) not in (0, 1)
     assert said in capsys.readouterr().err
     assert not (tmp_path / ".tutti").exists()
+
+
+@pytest.mark.parametrize("words", [("run", "task.yaml"), ("runs", "resume")])
+def test_more_workers_than_a_machine_bears_are_refused(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("task.yaml").write_text("population: p\nmodel: {name: mlp}\ncohort: {report_goal: 6}\nrounds: 3\n")
+    assert (
+        call(monkeypatch, *words, "--workers", "10000", "--store", tmp_path / "s") == ErrorCode.ARGUMENT_INVALID.value.exit_code
+    )
+    assert "--workers: at most" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from contract.errors import ErrorCode, TuttiError
 from privacy.report import shown_up
 from server.store.values import RunState
 from tutti import results, runs, stores
-from tutti.commands.options import JsonOption, RunArgument, StoreOption, WorkersOption
+from tutti.commands.options import JsonOption, RunArgument, StoreOption, WorkersOption, check_workers
 from tutti.progress import LiveRounds
 from tutti.summary import print_summary
 
@@ -74,6 +74,7 @@ def resume(
     run: RunArgument = "latest", workers: WorkersOption = None, store: StoreOption = ".tutti", json_output: JsonOption = False
 ) -> None:
     """Go on with a run that was paused, stopped or killed, from its last committed round."""
+    check_workers(workers)
     with stores.existing(store) as (database, _):
         found = database.run(run)
     with LiveRounds(found.spec, quiet=json_output) as live:

@@ -1,11 +1,15 @@
 """Arguments that several commands share."""
 
+import os
 from typing import Annotated
 
 import jax
 import typer
 
 from client_sim.placement import Placement
+from contract.errors import ErrorCode, TuttiError
+
+WORKERS_A_CORE = 4
 
 StoreOption = Annotated[
     str,
@@ -34,8 +38,21 @@ def placement(workers: int | None, backend: str, executor: str = "processes", ra
     Raises:
       TuttiError: ARGUMENT_INVALID or ENGINE_MISSING, before anything is on the record.
     """
+    if executor == "processes":
+        check_workers(workers)
     chosen = Placement(workers=workers, backend=backend, executor=executor, ray_address=ray_address)
     chosen.chosen_backend()
     # This process evaluates on the processor: the memory of a card is for the worker that trains on it.
     jax.config.update("jax_platforms", "cpu")
     return chosen
+
+
+def check_workers(workers: int | None) -> None:
+    """Refuses more processes than this machine could start in reason: each has a core's work and hundreds of megabytes.
+
+    Raises:
+      TuttiError: ARGUMENT_INVALID.
+    """
+    most = WORKERS_A_CORE * len(os.sched_getaffinity(0))
+    if workers is not None and workers > most:
+        raise TuttiError(ErrorCode.ARGUMENT_INVALID, f"--workers: at most {most} here, {WORKERS_A_CORE} a core, not {workers}")

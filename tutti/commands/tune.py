@@ -11,7 +11,7 @@ from contract import task
 from contract.entropy import system_entropy
 from contract.errors import ErrorCode, TuttiError
 from privacy.report import shown_up
-from tutti.commands.options import JsonOption, StoreOption, WorkersOption
+from tutti.commands.options import JsonOption, StoreOption, WorkersOption, check_workers
 from tutti.tuning import Search, parse_choices, tune
 
 
@@ -46,6 +46,7 @@ def tune_command(
         search = Search(choices=parse_choices(choice), expected_trials=expected_trials, metric=metric, lowest=lowest)
     except ValueError as error:
         raise TuttiError(ErrorCode.ARGUMENT_INVALID, str(error)) from None
+    check_workers(workers)
     found = tune(spec, search, data=data, workers=workers, store=store, entropy=system_entropy)
     if json_output:
         typer.echo(json.dumps(found))
