@@ -11,6 +11,7 @@ from typing import Any
 from contract.errors import ErrorCode, TuttiError
 from privacy.ledger import entries
 from server.policies import Policies
+from server.store import filing
 from server.store.ledger import Ledger
 from server.store.store import Store
 from server.store.values import Run, RunState, StoredModel
@@ -98,6 +99,6 @@ def _require_start(ledger: Ledger, run: Run, model: StoredModel) -> None:
 def _on_record(ledger: Ledger, run: Run, model: StoredModel) -> bool:
     if model.entry is None:
         return False
-    facts = json.loads(ledger.entry(model.entry).body)
+    facts = filing.facts_of(ledger.entry(model.entry).body) or {}
     expected = (entries.EntryKind.ROUND_OUTCOME.value, run.id, model.round - 1, model.digest)
     return expected == tuple(facts.get(name) for name in ("kind", "run", "round", "model_digest"))

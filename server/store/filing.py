@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from contract.errors import ErrorCode, TuttiError
 from privacy.ledger import merkle
-from server.store.tables import LedgerEntryRow
+from server.store.tables import LedgerEntryRow, TreeHeadRow
 
 PAGE = 1_000
 """Entries that are read at once."""
@@ -84,8 +84,10 @@ def require_filed(session: Session, *, start: int) -> int:
     """Checks the entries from `start` on and returns where the next ones begin: a list by column overlooks none of what it checked.
 
     Raises:
-      TuttiError: LEDGER_BROKEN with the first entry that is not filed as its body says, or whose body is not the one that was hashed.
+      TuttiError: LEDGER_BROKEN with the first entry that is not filed as its body says, or whose body is not the one that was hashed;
+        or if there are fewer than the tree's head says.
     """
+    head = session.get(TreeHeadRow, 0)  # read first: others may append meanwhile
     for entry in filed_entries(session, start=start):
         fault = misfiled(entry)
         if fault is None and (entry.leaf_hash != merkle.leaf_hash(entry.body) or facts_of(entry.body) is None):
@@ -93,4 +95,7 @@ def require_filed(session: Session, *, start: int) -> int:
         if fault is not None:
             raise TuttiError(ErrorCode.LEDGER_BROKEN, f"entry {entry.index} of the ledger was changed: {fault}")
         start = entry.index + 1
+    if head is None or head.size > start:
+        told = "no head" if head is None else f"a head of {head.size} entries"
+        raise TuttiError(ErrorCode.LEDGER_BROKEN, f"the ledger was changed: it has {start} entries and {told}")
     return start

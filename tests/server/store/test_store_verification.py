@@ -173,6 +173,18 @@ def test_no_list_overlooks_an_entry_that_is_filed_under_something_else(played: S
     fresh.close()
 
 
+@pytest.mark.parametrize("change", ["DELETE FROM ledger_entries WHERE entry_index = 7", "DELETE FROM tree_head"])
+def test_no_list_is_of_fewer_entries_than_there_were(played: Store, tmp_path: Path, change: str) -> None:
+    budgets.set_budget(played.ledger, "p", Budget(epsilon=1e-9, delta=1e-6), reason="policy", by="op")
+    with played.transactions.begin() as session:
+        session.execute(text(change))
+    fresh = Store.open(str(tmp_path))
+    with pytest.raises(TuttiError, match="the ledger was changed") as told:
+        budgets.spending(fresh.ledger, "p")
+    assert told.value.code is ErrorCode.LEDGER_BROKEN
+    fresh.close()
+
+
 def test_export_of_a_rewritten_store_is_found_by_the_checkpoint_that_was_kept(
     played: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
