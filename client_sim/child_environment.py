@@ -6,7 +6,7 @@ from pathlib import Path
 
 ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """For glibc, others do not look at it: one heap for all threads of a process that has one core, and pages of 2 MB for what XLA asks for
-anew in each step. Together a fifth less memory and some hundredths less processor time; benchmarks/results/training.md has the figures."""
+anew in each step. Together about a fifth less memory; benchmarks/results/training.md has the figures."""
 
 
 def variables(platform: str = "cpu") -> dict[str, str]:

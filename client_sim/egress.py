@@ -74,9 +74,7 @@ def check_plan(assignment: TaskAssignment, *, run: str, leaf: int, policy: Devic
             or _unprotected(assignment, decoded, encoder)
         )
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError):
-        return (
-            Refusal.NOT_UNDERSTOOD
-        )  # whatever a server wrote costs it this device, and the other devices of the process nothing
+        return Refusal.NOT_UNDERSTOOD  # whatever a server wrote costs the other devices of the process nothing
     return refusal or CheckedPlan(decoded, encoder)
 
 

@@ -3,10 +3,17 @@
 import math
 
 
+def whole_devices(fraction: float, devices: int) -> int:
+    """floor(fraction devices), not upset by the binary form of the fraction.
+
+    >>> whole_devices(0.07, 100), whole_devices(0.29, 100), whole_devices(0.1, 79)
+    (7, 29, 7)
+    """
+    return math.floor(fraction * devices + 1e-9)
+
+
 def colluding_devices(fraction: float, devices: int) -> int:
     """floor(fraction devices), and one at least where the fraction is not 0: no group is so small that its claim counts on nobody's lie.
-
-    The binary form of a fraction upsets nothing: 0.29 of 100 are 29.
 
     Args:
       fraction: g in [0, 1), of the devices of one sum.
@@ -15,4 +22,4 @@ def colluding_devices(fraction: float, devices: int) -> int:
     >>> colluding_devices(0.05, 16), colluding_devices(0.05, 100), colluding_devices(0.29, 100), colluding_devices(0.0, 100)
     (1, 5, 29, 0)
     """
-    return max(1, math.floor(fraction * devices + 1e-9)) if fraction > 0 else 0
+    return max(1, whole_devices(fraction, devices)) if fraction > 0 else 0

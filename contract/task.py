@@ -257,6 +257,13 @@ class TaskSpec:
         return given if given is not None else max(1, -(-9 * self.group_minimum_roster // 10))
 
     @property
+    def fewest_contributions(self) -> int:
+        """In the sum of a completed round; under Poisson sampling their number is nobody's business, and nothing counts on it."""
+        if self.privacy.sampling == "poisson":
+            return 0
+        return self.minimum_survivors if self.aggregation.secure else self.cohort.fewest_reports
+
+    @property
     def digest(self) -> str:
         """Hex SHA-256 of the canonical JSON of the whole specification."""
         return canonical.digest(canonical.plain(self))

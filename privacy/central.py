@@ -19,7 +19,8 @@ from privacy.samplers import DISTANCE_LOG2, Sampler, rounded_gaussian
 from privacy.strategies import Banded, BufferedToeplitz, Strategy
 
 MECHANISMS = ("none", "tree", "gaussian", "banded", "blt")
-_MOST_BANDS = 64
+MOST_BANDS = 64
+"""Unless a task says otherwise."""
 _BUFFERS = 3
 UNCLIPPED_NORM = 64.0
 """Norm to which updates are clipped when training without privacy and without a clip norm: the grid needs some bound."""
@@ -259,7 +260,7 @@ def _strategy(
     mechanism: str, rounds: int, separation: int, cap: int | None, bands: int | None, buffers: int | None
 ) -> Strategy:
     if mechanism == "banded":
-        chosen = min(separation + 1, rounds, _MOST_BANDS) if bands is None else bands
+        chosen = min(separation + 1, rounds, MOST_BANDS) if bands is None else bands
         if not 1 <= chosen <= separation + 1:
             raise ValueError(f"bands must lie in [1, minimum_separation + 1 = {separation + 1}], not {chosen}")
         return strategies.square_root_banded(bands=min(chosen, rounds))

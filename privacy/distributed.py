@@ -25,6 +25,8 @@ from privacy.samplers import DISTANCE_LOG2, Sampler, discrete_gaussian, skellam
 from privacy.samplers.laws import SKELLAM_LARGEST
 
 MECHANISMS = ("ddg", "skellam")
+METRICS_NOISE = 4.0
+"""Noise multiplier of the metrics over that of the update, unless a task says otherwise."""
 MOST_BITS, FEWEST_BITS = 32, 8
 """Of a lane."""
 LARGEST_VALUE = 1 << 31

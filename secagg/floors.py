@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from contract.collusion import colluding_devices
+from contract.collusion import colluding_devices, whole_devices
 from secagg import thresholds
 from secagg.parameters import LARGEST_MESSAGE_BYTES, Parameters, largest_message
 from secagg.thresholds import Topology
@@ -63,7 +63,7 @@ class Floors:
         if topology.complete:
             rule = thresholds.complete_topology(n, parameters.corrupt_fraction)
             return None if topology.threshold >= rule.threshold else f"threshold {topology.threshold} is below {rule.threshold}"
-        bad = corrupt + thresholds.count(parameters.drop_fraction, n)
+        bad = corrupt + whole_devices(parameters.drop_fraction, n)
         if n <= thresholds.COMPLETE_UP_TO or not thresholds.connected(n, topology.degree, bad, thresholds.SECURITY_BITS):
             return f"{topology.degree} neighbours are too few for {n} devices"
         if topology.degree % 2 or not thresholds.undivided(n, topology.degree, topology.threshold, corrupt):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from contract.collusion import colluding_devices
+from contract.collusion import colluding_devices, whole_devices
 from secagg import thresholds
 from secagg.thresholds import Topology
 
@@ -201,7 +201,7 @@ def choose(
         _refuse_overflow(vector, roster_size)
     degree, threshold = _shape(smallest, roster_size, corrupt_fraction, drop_fraction)
     _refuse_size(roster_size, degree)
-    left = smallest - thresholds.count(drop_fraction, smallest)
+    left = smallest - whole_devices(drop_fraction, smallest)
     floor = left if minimum_survivors is None else minimum_survivors
     _refuse_floor(floor, smallest, colluding_devices(corrupt_fraction, roster_size))
     return Parameters(
@@ -292,4 +292,4 @@ def _feasible(smallest: int, largest: int, corrupt_fraction: float, drop_fractio
 def _complete(n: int, corrupt_fraction: float, drop_fraction: float) -> int:
     """The complete graph's threshold, or 0 if it cannot be met when floor(q n) leave."""
     topology = thresholds.complete_topology(n, corrupt_fraction)
-    return topology.threshold if topology.threshold <= n - thresholds.count(drop_fraction, n) - 1 else 0
+    return topology.threshold if topology.threshold <= n - whole_devices(drop_fraction, n) - 1 else 0

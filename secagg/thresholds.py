@@ -9,7 +9,7 @@ import functools
 import math
 from dataclasses import dataclass
 
-from contract.collusion import colluding_devices
+from contract.collusion import colluding_devices, whole_devices
 from secagg.division import log2_division
 
 COMPLETE_UP_TO = 64
@@ -46,15 +46,6 @@ class Topology:
     def separates(self) -> bool:
         """2t > k + t1: no coalition with the corrupt neighbours can uncover both secrets of a device."""
         return 2 * self.threshold > self.degree + self.corrupt_neighbours
-
-
-def count(fraction: float, n: int) -> int:
-    """floor(fraction n), not upset by the binary form of the fraction: devices that may leave (for corrupt ones: `contract.collusion`).
-
-    >>> count(0.07, 100), count(0.29, 100), count(0.1, 79)
-    (7, 29, 7)
-    """
-    return math.floor(fraction * n + 1e-9)
 
 
 def complete_topology(n: int, corrupt_fraction: float) -> Topology:
@@ -104,7 +95,7 @@ def smallest_ring(
     >>> smallest_ring(100, 0.05, 0.05, security_bits=40), smallest_ring(1000, 0.10, 0.10)
     ((16, 11), (150, 108))
     """
-    corrupt, dropped = colluding_devices(corrupt_fraction, n), count(drop_fraction, n)
+    corrupt, dropped = colluding_devices(corrupt_fraction, n), whole_devices(drop_fraction, n)
     for degree in range(2, n - 1, 2):
         if not connected(n, degree, corrupt + dropped, security_bits):
             continue
@@ -127,7 +118,7 @@ def undivided_ring(n: int, corrupt_fraction: float, drop_fraction: float) -> tup
     published = smallest_ring(n, corrupt_fraction, drop_fraction)
     if published is None:
         return None
-    corrupt, dropped = colluding_devices(corrupt_fraction, n), count(drop_fraction, n)
+    corrupt, dropped = colluding_devices(corrupt_fraction, n), whole_devices(drop_fraction, n)
     for degree in range(published[0], n - 1, 2):
         highest = present_in_sample(n, n - dropped, degree, COMPLETENESS_BITS)
         tolerated = corrupt_in_sample(n, corrupt, degree, SECURITY_BITS + 1)
@@ -152,7 +143,7 @@ def ring_serves(n: int, degree: int, threshold: int, corrupt_fraction: float, dr
     >>> ring_serves(1000, 150, 108, 0.1, 0.1), ring_serves(1000, 150, 108, 0.1, 0.3)
     (True, False)
     """
-    corrupt, dropped = colluding_devices(corrupt_fraction, n), count(drop_fraction, n)
+    corrupt, dropped = colluding_devices(corrupt_fraction, n), whole_devices(drop_fraction, n)
     ring = ring_topology(n, degree, threshold, corrupt_fraction)
     return (
         ring.separates

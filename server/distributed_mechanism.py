@@ -15,7 +15,7 @@ from contract import plan as plans
 from contract.canonical import Json
 from contract.task import TaskSpec
 from privacy import distributed_plans, events, scale_tuning
-from privacy.distributed import DistributedPlan
+from privacy.distributed import METRICS_NOISE, DistributedPlan
 from privacy.events import DistributedEvent, UnboundedEvent
 from privacy.norm_tracking import NormTracking
 from secagg import Parameters, Vector, VectorKind, choose, parameter_json
@@ -27,8 +27,6 @@ from server.tuned_parameters import Tuned, norm_tracking, tracked
 DELTA, METRICS = "delta", "metrics"
 SCALE = "scale"
 """What the record calls the update's scale, where it follows released sums."""
-METRICS_NOISE = 4.0
-"""Noise multiplier of the metrics over that of the update, unless the task says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

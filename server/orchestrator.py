@@ -20,7 +20,7 @@ from server.faults import FaultHook, FaultPoint, no_faults
 from server.keys import KeyDirectory, NoiseKey
 from server.mechanisms import Mechanism
 from server.pace import PaceSteering
-from server.recorder import RoundRecorder, charged_without_outcome, floor_of, last_released_leaf, sum_seal, survivors_by_leaf
+from server.recorder import RoundRecorder, charged_without_outcome, last_released_leaf, sum_seal, survivors_by_leaf
 from server.round_setup import MAX_BARREN_ROUNDS, facts_of
 from server.rounds import machine, outcome
 from server.rounds.states import (
@@ -67,7 +67,7 @@ class Orchestrator:
         self._model = store.model(run.id)
         history = store.rounds(run.id)
         self._interrupted = charged_without_outcome(history)
-        self._history = survivors_by_leaf(history, floor=floor_of(run.spec))
+        self._history = survivors_by_leaf(history, floor=run.spec.fewest_contributions)
         self._noise = mechanism.noise(key.secret, released=last_released_leaf(history) + 1)
         self._recorder = RoundRecorder(store, run, mechanism)
         self._mechanism = mechanism.restored(self._recorder.tuned()) if mechanism.tuned else mechanism
@@ -275,7 +275,7 @@ class Orchestrator:
         if self._interrupted is not None:
             return
         try:
-            self._recorder.check_budget(history=(*self._history, floor_of(self._spec)))
+            self._recorder.check_budget(history=(*self._history, self._spec.fewest_contributions))
         except TuttiError:
             self._store.set_run_state(self._run.id, RunState.PAUSED)
             raise

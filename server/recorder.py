@@ -191,14 +191,7 @@ def last_released_leaf(history: Sequence[Round]) -> int:
 
 def planned_claims(mechanism: Mechanism, spec: TaskSpec) -> dict[str, Any]:
     """What all rounds of a task would cost at worst, as an entry holds it: `event`, and `colluding` where there is a second claim."""
-    return {**mechanism.events([floor_of(spec)] * spec.rounds), "event": mechanism.event(spec.rounds)}
-
-
-def floor_of(spec: TaskSpec) -> int:
-    """The fewest contributions that a completed round of this task has; under Poisson sampling their number is nobody's business."""
-    if spec.privacy.sampling == "poisson":
-        return 0
-    return spec.minimum_survivors if spec.aggregation.secure else spec.cohort.fewest_reports
+    return {**mechanism.events([spec.fewest_contributions] * spec.rounds), "event": mechanism.event(spec.rounds)}
 
 
 def survivors_by_leaf(history: Sequence[Round], *, floor: int) -> tuple[int, ...]:

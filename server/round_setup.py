@@ -1,7 +1,6 @@
 """The numbers with which a round of a task begins."""
 
 from contract.task import TaskSpec
-from server.recorder import floor_of
 from server.rounds.states import RoundFacts
 
 MAX_BARREN_ROUNDS = 20
@@ -21,7 +20,7 @@ def facts_of(spec: TaskSpec, *, index: int, leaf: int, attempt: int) -> RoundFac
         report_goal=ANY_NUMBER if drawn else cohort.report_goal,
         cohort_target=ANY_NUMBER if drawn else max(cohort.report_goal, round(cohort.report_goal * cohort.over_selection)),
         minimum_reports=0 if drawn else cohort.fewest_reports,
-        minimum_survivors=floor_of(spec),
+        minimum_survivors=spec.fewest_contributions,
         secure=spec.aggregation.secure,
         reporting_s=spec.deadlines.reporting_s,
     )

@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.collusion import whole_devices
 from secagg import Parameters, Phase
-from secagg.thresholds import count
 from secagg.windows import AdaptiveWindows, OpenWindow, PhaseObservation
 
 SHORTEST_WINDOW_S = 5.0
@@ -151,7 +151,7 @@ def allowance(parameters: Parameters, roster_size: int, alive: int, needed: int)
     >>> [allowance(chosen, 30, alive, 24) for alive in (30, 28, 27, 26, 24)]
     [3, 1, 0, 2, 0]
     """
-    left, planned = roster_size - alive, count(parameters.drop_fraction, roster_size)
+    left, planned = roster_size - alive, whole_devices(parameters.drop_fraction, roster_size)
     bearable = max(0, roster_size - needed)
     return max(0, (planned if left <= planned <= bearable else bearable) - left)
 

@@ -16,7 +16,6 @@ from client_sim.oracle import ParticipationOracle
 from contract.clock import SystemClock
 from contract.errors import ErrorCode, TuttiError
 from contract.task import TaskSpec
-from server.recorder import floor_of
 from server.store.values import Round
 
 PATIENCE_S = 10.0
@@ -29,7 +28,7 @@ class Muster:
 
     def __init__(self, spec: TaskSpec, sighted: Sighted, *, num_devices: int) -> None:
         self._sighted, self._num_devices = sighted, num_devices
-        self._fewest, self._separation = floor_of(spec), spec.cohort.minimum_separation
+        self._fewest, self._separation = spec.fewest_contributions, spec.cohort.minimum_separation
         self._release = 0
 
     def __call__(self, release: int) -> int:

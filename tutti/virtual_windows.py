@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from client_sim.executor import Job
 from client_sim.population import log_normal
 from contract import plan as plans
+from contract.collusion import whole_devices
 from secagg import Parameters, Phase
-from secagg.thresholds import count
 from server.secure_split import group_of_place
 from server.secure_windows import PhaseWindows, allowance, answers_until
 
@@ -72,7 +72,7 @@ class VirtualWindows:
         needed = groups * max(self._parameters.minimum_survivors if inputs_due else 0, topology.threshold + 1)
         if not (topology.complete or inputs_due):
             # Nobody looks here whether t of each neighbourhood answered, which was made sure for up to floor(q n) missing and no more.
-            needed = groups * (size - count(self._parameters.drop_fraction, size))
+            needed = groups * (size - whole_devices(self._parameters.drop_fraction, size))
         may_leave = allowance(self._parameters, roster, alive, needed)
         clock = self._windows.open(phase, at_s=0.0, alive=alive, may_leave=may_leave, needed=alive - may_leave)
         return answers_until(clock, arrivals_s)

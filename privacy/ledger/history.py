@@ -131,7 +131,7 @@ class History:
                 detail = f"the task cannot be read, so that nothing holds its events: {error}"
                 self._complain(ProblemKind.OTHER_THAN_TASK, index, detail)
             return
-        run.floor = task_bound.floor(spec)
+        run.floor = spec.fewest_contributions
         colluding = events.from_json(run.colluding) if run.colluding else None
         length = None if self._length_of is None else self._length_of(spec)
         for fault in task_bound.faults(spec, facts, events.from_json(run.planned), colluding, length=length):

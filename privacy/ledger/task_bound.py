@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from contract.task import DISTRIBUTED_MECHANISMS, TaskSpec
-from privacy import adaptive_clip, tree_sensitivity
+from privacy import adaptive_clip, central, distributed, tree_sensitivity
 from privacy.events import (
     AdaptiveClipEvent,
     Adjacency,
@@ -27,19 +27,8 @@ from privacy.events import (
 )
 from privacy.ledger.noised_sums import NoisedSums
 
-METRICS_NOISE = 4.0
-"""Noise multiplier of the metrics over that of the update, unless the task says otherwise."""
-MOST_BANDS = 64
-"""Unless the task says otherwise."""
 _KINDS: Mapping[str, type] = {"tree": TreeEvent, "gaussian": GaussianEvent, "banded": BandedEvent, "blt": BltEvent}
 _LEEWAY = 1 + 1e-9
-
-
-def floor(spec: TaskSpec) -> int:
-    """The fewest contributions that a charge of this task may count on; none under Poisson sampling, where their number is private."""
-    if spec.privacy.sampling == "poisson":
-        return 0
-    return spec.minimum_survivors if spec.aggregation.secure else spec.cohort.fewest_reports
 
 
 def faults(
@@ -114,7 +103,7 @@ def _central(spec: TaskSpec, planned: Event, vector: float, *, foreign: bool) ->
             rate = spec.privacy.sampling_rate if spec.privacy.sampling == "poisson" else None
             yield from _differ("sampling_rate", release.sampling_rate, rate)
         case BandedEvent():
-            bands = min(spec.privacy.bands or min(spec.cohort.minimum_separation + 1, MOST_BANDS), spec.rounds)
+            bands = min(spec.privacy.bands or min(spec.cohort.minimum_separation + 1, central.MOST_BANDS), spec.rounds)
             yield from _differ("bands", release.bands, bands)
             yield from _differ("column_norm_squared", release.column_norm_squared, 1.0)
         case BltEvent():
@@ -133,7 +122,7 @@ def _distributed(
     multiplier, metrics = spec.privacy.noise_multiplier or 0.0, spec.privacy.metrics
     asked = [vector]
     if metrics is not None:
-        asked.append(METRICS_NOISE * multiplier if metrics.noise_multiplier is None else metrics.noise_multiplier)
+        asked.append(distributed.METRICS_NOISE * multiplier if metrics.noise_multiplier is None else metrics.noise_multiplier)
     asked += [2 * noise for noise in _bit_noises(spec)]
     if len(parts) != len(asked):
         yield f"the task sums {len(asked)} vectors, and the event has {len(parts)} parts"

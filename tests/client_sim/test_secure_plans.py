@@ -8,8 +8,8 @@ import pytest
 
 from client_sim.secure_work import secure_context
 from contract import task
+from contract.collusion import whole_devices
 from privacy import distributed_plans
-from secagg import thresholds
 from server import tasks
 
 TASK: dict[str, Any] = {
@@ -76,4 +76,4 @@ def test_noise_and_aggregation_count_the_same_corrupt_devices(fraction: float) -
         minimum_separation=0,
         max_participations=1,
     )
-    assert planned.corrupt == thresholds.count(fraction, 100)
+    assert planned.corrupt == whole_devices(fraction, 100)

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import pytest
 
+from contract.collusion import whole_devices
 from secagg import Floors, Vector, choose, thresholds
 from secagg.division import log2_division
 
@@ -30,9 +31,9 @@ UPDATE = Vector(name="u", length=4, lane_bits=20, largest=100)
 def test_up_to_a_thousand_the_published_ring_holds_and_ten_thousand_need_more(n, g, q, published, undivided):
     assert thresholds.smallest_ring(n, g, q) == published
     assert thresholds.undivided_ring(n, g, q) == undivided
-    assert log2_division(n, *undivided, thresholds.count(g, n)) <= -100
+    assert log2_division(n, *undivided, whole_devices(g, n)) <= -100
     if published != undivided:
-        assert log2_division(n, *published, thresholds.count(g, n)) > -100
+        assert log2_division(n, *published, whole_devices(g, n)) > -100
 
 
 def test_published_ring_of_ten_thousand_is_refused_and_what_is_chosen_passes():

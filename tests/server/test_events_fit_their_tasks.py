@@ -13,7 +13,7 @@ from privacy.ledger import task_bound
 from privacy.ledger.history import History
 from privacy.ledger.noised_sums import NoisedSums
 from server import tasks
-from server.recorder import floor_of, planned_claims
+from server.recorder import planned_claims
 from tutti.engines import tff_plans
 
 BASE: dict[str, Any] = {
@@ -71,14 +71,13 @@ def test_what_is_registered_is_what_the_task_asks_for(name: str) -> None:
     prepared = tasks.prepare(spec_of(name))
     planned, colluding = read(planned_claims(prepared.mechanism, prepared.spec))
     assert faults(prepared.spec, planned, colluding) == []
-    assert task_bound.floor(prepared.spec) == floor_of(prepared.spec)
 
 
 @pytest.mark.parametrize("name", ["tree", "ddg", "skellam", "gaussian, a bit's noise"])
 def test_what_another_engine_registers_is_what_the_task_asks_for(name: str) -> None:
     spec = task.replace(spec_of(name), privacy={"metrics": None})
     plan = tff_plans.plan(spec, dimension=1000, weighted=False, noise_seed=1)
-    planned, colluding = read(plan.claims([floor_of(spec)] * spec.rounds))
+    planned, colluding = read(plan.claims([spec.fewest_contributions] * spec.rounds))
     assert faults(spec, planned, colluding, engine={"name": "tff"}) == []
     if not isinstance(planned, DistributedEvent | AdaptiveClipEvent | ComposedEvent):
         assert faults(spec, dataclasses.replace(planned, law=events.Law.ROUNDED_GAUSSIAN), engine={"name": "tff"})
