@@ -141,8 +141,7 @@ class SecureGroup:
         if before is not None:
             return None if before == digest else Fault(AbortReason.ALREADY_SUBMITTED, ends=True)
         if step is SecureStep.MASKED_INPUT or step is not STEPS.get(self.phase):
-            late = AbortReason.GOAL_REACHED if step in _AT_THE_GOAL else AbortReason.DEADLINE_PASSED
-            return Fault(late if self._is_over(step) else AbortReason.FOREIGN_MESSAGE)
+            return Fault(self.out_of_phase(step))
         message = wire.read_device_message(raw)
         if message is None or isinstance(message, Abort | MaskedInput):
             return Fault(AbortReason.FOREIGN_MESSAGE, ends=True)
@@ -150,6 +149,14 @@ class SecureGroup:
         if fault is None:
             self._sent[(session, step)] = digest
         return fault
+
+    def out_of_phase(self, step: SecureStep) -> AbortReason:
+        """What is said to a message of `step` while another phase is open: it is late, or it came before its time."""
+        if isinstance(self.result, Abort):
+            return AbortReason.ROUND_ABANDONED
+        if not self._is_over(step):
+            return AbortReason.FOREIGN_MESSAGE
+        return AbortReason.GOAL_REACHED if step in _AT_THE_GOAL else AbortReason.DEADLINE_PASSED
 
     def receive_input(self, session: SessionId, raw: bytes | bytearray, now_s: float) -> Fault | None:
         """Adds a masked input; or says why not. Nothing of `raw` is kept."""
@@ -234,7 +241,8 @@ class SecureGroup:
 
     def _is_over(self, step: SecureStep) -> bool:
         """Whether the phase of this step has been closed."""
-        return step in self._answers or (step is SecureStep.UNMASKING and self.ended)
+        signed = step is SecureStep.CONSISTENCY_CHECK and self.phase is Phase.AWAITING_CHARGE
+        return step in self._answers or signed or self.ended
 
     def _opened(self, step: SecureStep, messages: Mapping[int, ServerMessage], now_s: float) -> None:
         self._answers[step] = messages  # written when asked for: a thousand rosters share their lists, their bytes would not

@@ -41,7 +41,8 @@ from server.secure_group import Fault, SecureGroup
 from server.secure_split import added_up, group_of_place
 from server.secure_windows import PhaseWindows
 from server.session_pace import ROUND_GUESS_S
-from server.sessions import Place, Session, SessionTable
+from server.session_places import Place, Session, without_upload
+from server.sessions import SessionTable
 from server.transcripts import TranscriptFolder
 
 SOONEST_POLL_S, LATEST_POLL_S = 0.02, 1.0
@@ -209,10 +210,11 @@ class SecureSessionTable(SessionTable):
     # -- masked inputs ---------------------------------------------------------------------------------------------------------
 
     def _open_upload(self, request: UploadRequest, now_s: float) -> Reply:
-        group = self._group(request.session_id)
-        if group is None or not group.collecting:
-            late = group is not None and group.ended
-            return self._aborted(AbortReason.ROUND_ABANDONED if late else AbortReason.FOREIGN_MESSAGE, now_s)
+        session, group = self._sessions.get(request.session_id), self._group(request.session_id)
+        if session is None or group is None:
+            return self._no_session(request.session_id, now_s)
+        if not group.collecting:
+            return self._aborted(session.fault or group.out_of_phase(SecureStep.MASKED_INPUT), now_s)
         if not group.shared_keys(request.session_id):
             return self._aborted(AbortReason.FOREIGN_MESSAGE, now_s)  # it shared no keys, so it would only take up a buffer
         return super()._open_upload(request, now_s)
@@ -234,7 +236,7 @@ class SecureSessionTable(SessionTable):
     def _add_masked(self, group: SecureGroup, session_id: SessionId, session: Session, now_s: float) -> Reply | None:
         upload = self._uploads.get(session_id)
         if upload is None or session.place is Place.GONE:
-            return self._aborted(session.fault or AbortReason.FOREIGN_MESSAGE, now_s)
+            return self._aborted(without_upload(session), now_s)
         whole = upload.whole()
         if whole is AbortReason.WRONG_OFFSET:
             return self._aborted(whole, now_s)

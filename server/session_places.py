@@ -46,3 +46,9 @@ def cannot_open(session: Session, request: UploadRequest) -> AbortReason | None:
             return AbortReason.WRONG_HASH  # a resumed upload sends the same bytes
         case _:
             return None
+
+
+def without_upload(session: Session) -> AbortReason:
+    """What is said to who submits an upload that is not there: where it stalled and gave its buffer up, it may begin again."""
+    stalled = session.place is Place.OPENED
+    return session.fault or (AbortReason.WRONG_OFFSET if stalled else AbortReason.FOREIGN_MESSAGE)

@@ -46,7 +46,7 @@ from contract.task import TaskSpec
 from server.orchestrator import Orchestrator
 from server.session_ids import SessionKey
 from server.session_pace import ROUND_GUESS_S, SessionPace, turn_s
-from server.session_places import Place, Session, Work, cannot_open
+from server.session_places import Place, Session, Work, cannot_open, without_upload
 from server.store import blobs
 from server.store.store import parameters_digest
 from server.uploads import Uploads
@@ -292,7 +292,7 @@ class SessionTable:
             return self._no_session(request.session_id, now_s)
         upload = self._uploads.get(request.session_id)
         if upload is None:
-            return self._aborted(session.fault or AbortReason.FOREIGN_MESSAGE, now_s)
+            return self._aborted(without_upload(session), now_s)
         whole = upload.whole()
         if whole is AbortReason.WRONG_OFFSET:
             return self._aborted(whole, now_s)

@@ -20,6 +20,7 @@ from contract.errors import ErrorCode, TuttiError
 from contract.ids import Digest, RunId, SessionId
 from contract.messages import (
     Aborted,
+    AbortReason,
     AssignmentRequest,
     EligibilityRequest,
     EligibilitySpec,
@@ -264,3 +265,99 @@ def test_a_fault_of_the_store_in_the_charge_ends_the_run_and_reveals_nothing(
     kinds = [json.loads(entry.body)["kind"] for entry in bench.store.ledger.entries(run=bench.table.run)]
     assert kinds.count("round-charged") == int(committed)
     assert "round-outcome" not in kinds
+
+
+class Late:
+    """A round whose first device trains until the others' inputs were all that was waited for."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, cohort = bench, bench.cohort()
+        self.clients = {name: bench.client(assignment) for name, assignment in cohort.items()}
+        for name, assignment in cohort.items():
+            bench.say(assignment, SecureStep.ADVERTISE_KEYS, self.clients[name].advertise_keys())
+        rosters = answers(bench, cohort, SecureStep.ADVERTISE_KEYS)
+        self.name, *others = rosters
+        self.late, self.others = cohort[self.name], {name: cohort[name] for name in others}
+        for name in rosters:
+            bench.say(cohort[name], SecureStep.SHARE_KEYS, self.clients[name].handle(rosters[name]))
+        forwarded = answers(bench, {self.name: self.late, **self.others}, SecureStep.SHARE_KEYS)
+        masked = {name: self.clients[name].handle(message) for name, message in forwarded.items()}
+        self.data = wire.write_device_message(masked[self.name])
+        for name, assignment in self.others.items():
+            bench.upload(assignment, masked[name])
+
+    def closes(self) -> None:
+        """Masked inputs are waited for no longer."""
+        self.bench.now_s += SPEC.deadlines.reporting_s
+        self.bench.table.tick(self.bench.now_s)
+
+    def agrees(self) -> None:
+        """The others sign who survived, so that shares are asked for."""
+        self.requests = self._next(SecureStep.MASKED_INPUT, SecureStep.CONSISTENCY_CHECK)
+
+    def reveals(self) -> None:
+        """The others give their shares, and the round ends."""
+        for name, request in self.requests.items():
+            self.bench.say(self.others[name], SecureStep.UNMASKING, self.clients[name].handle(request))
+        facts = self.bench.table.tick(self.bench.now_s)
+        assert facts is not None
+        assert facts["state"] == "committed"
+
+    def _next(self, heard: SecureStep, step: SecureStep) -> dict[SessionId, Any]:
+        for name, message in answers(self.bench, self.others, heard).items():
+            self.bench.say(self.others[name], step, self.clients[name].handle(message))
+        return answers(self.bench, self.others, step)
+
+    def opens(self) -> AbortReason | None:
+        """Why the device's upload is not opened."""
+        reply = self.bench.open(self.late, self.data)
+        return reply.reason if isinstance(reply, Aborted) else None
+
+
+def test_a_device_that_comes_with_its_input_too_late_is_told_so_in_each_phase_that_follows(bench: Bench) -> None:
+    """Each of these was told that its message was foreign, and so were counted among the refused who were merely late."""
+    round_ = Late(bench)
+    round_.closes()
+    assert round_.opens() is AbortReason.DEADLINE_PASSED
+    round_.agrees()
+    assert round_.opens() is AbortReason.DEADLINE_PASSED
+    round_.reveals()
+    assert round_.opens() is AbortReason.DEADLINE_PASSED
+    bench.ask(EligibilityRequest("phones", "1"))
+    assert round_.opens() is AbortReason.DEADLINE_PASSED  # the next round has begun
+
+
+def test_a_late_device_of_an_abandoned_round_is_told_that_it_was_abandoned(bench: Bench) -> None:
+    round_ = Late(bench)
+    round_.closes()
+    for name in [*round_.others][:5]:
+        bench.gives_up(name)
+    bench.now_s += SPEC.deadlines.reporting_s
+    bench.table.tick(bench.now_s)
+    assert round_.opens() is AbortReason.ROUND_ABANDONED
+
+
+def test_a_signature_that_comes_when_the_round_is_abandoned_is_late_and_not_foreign(bench: Bench) -> None:
+    round_ = Late(bench)
+    round_.closes()
+    survivors = answers(bench, round_.others, SecureStep.MASKED_INPUT)
+    slow, *others = round_.others
+    for name in others[:5]:
+        bench.gives_up(name)
+    bench.now_s += SPEC.deadlines.reporting_s
+    bench.ask(SecureRequest(slow, round_.others[slow].authorization_token, SecureStep.MASKED_INPUT, None))
+    reply = bench.say(round_.others[slow], SecureStep.CONSISTENCY_CHECK, round_.clients[slow].handle(survivors[slow]))
+    assert isinstance(reply, Aborted)
+    assert reply.reason is AbortReason.ROUND_ABANDONED
+
+
+def test_an_upload_that_stalled_is_told_where_to_begin_again(bench: Bench) -> None:
+    """Its buffer went to others; what it sent was not refused."""
+    round_ = Late(bench)
+    assert isinstance(bench.open(round_.late, round_.data), UploadProgress)
+    bench.ask(UploadChunk(round_.name, 0, round_.data, secure=True))
+    bench.table._uploads.drop(round_.name)
+    reply = bench.ask(SubmitResult(round_.name, secure=True))
+    assert isinstance(reply, Aborted)
+    assert reply.reason is AbortReason.WRONG_OFFSET
+    assert isinstance(bench.open(round_.late, round_.data), UploadProgress)
