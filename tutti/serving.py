@@ -21,6 +21,7 @@ from contract.messages import Aborted, Accepted, EligibilityRequest, Rejected, R
 from contract.task import TaskSpec
 from server.observability import Metrics
 from server.rest import create_app
+from server.rest.connections import PromptConnection
 from server.rpc.hosting import Host
 from server.rpc.service import DEFAULT_PORT, Address, RpcServer
 from tutti import device_runs, stores
@@ -106,6 +107,7 @@ async def serve(options: ServeOptions, specs: Iterable[TaskSpec]) -> None:
         rest = _RestServer(
             uvicorn.Config(
                 app,
+                http=PromptConnection,
                 log_config=None,
                 access_log=False,
                 lifespan="off",

@@ -1,6 +1,6 @@
 """Who asks, and whether they may: bearer tokens, scopes, populations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -15,12 +15,12 @@ LOCAL = Principal(id="local", name="whoever is at this machine", scopes=frozense
 """Who asks where no token is needed: a server on a loopback address whose store has none."""
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
-_BEARER = HTTPBearer(auto_error=False, description="A token made by `tutti token create`.")
+BEARER = HTTPBearer(auto_error=False, description="A token made by `tutti token create`.")
 ServicesOf = Annotated[Services, Depends(services_of)]
 
 
 def principal_of(
-    request: Request, services: ServicesOf, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+    request: Request, services: ServicesOf, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
 ) -> Principal:
     """Whose request this is.
 
@@ -28,6 +28,9 @@ def principal_of(
       TuttiError: UNAUTHENTICATED without a valid token, unless the server is open and no token was ever made; RATE_LIMITED;
         FORBIDDEN if another site speaks to an open server through the browser of whoever sits here.
     """
+    admitted = getattr(request.state, "principal", None)
+    if isinstance(admitted, Principal):
+        return admitted  # before the body was read
     if credentials is None:
         if services.open_access and not services.tokens.exist():
             _check_site(request)
@@ -48,17 +51,41 @@ def _check_site(request: Request) -> None:
         raise TuttiError(ErrorCode.FORBIDDEN, "this server is open to this machine only; make a token to reach it otherwise")
 
 
+def admit(
+    request: Request, services: Services, credentials: HTTPAuthorizationCredentials | None, needed: Iterable[tuple[Scope, ...]]
+) -> None:
+    """Decides by the headers and the address alone whether this request may go on, and remembers whose it is.
+
+    Args:
+      needed: for each of the route's checks, the scopes of which one must be held.
+
+    Raises:
+      TuttiError: as `principal_of`; FORBIDDEN without the scopes, or for a population in the address outside the token's limits.
+    """
+    principal = principal_of(request, services, credentials)
+    for scopes in needed:
+        _check_scopes(principal, scopes)
+    population = request.path_params.get("population")
+    if population is not None:
+        check_population(principal, population)
+    request.state.principal = principal
+
+
 def requires(*scopes: Scope) -> Callable[..., Principal]:
     """A dependency that lets those through who hold one of `scopes`."""
 
     def check(principal: Annotated[Principal, Depends(principal_of)]) -> Principal:
-        if not principal.may(*scopes):
-            needed = " or ".join(scope.value for scope in scopes)
-            raise TuttiError(ErrorCode.FORBIDDEN, f"this needs the scope {needed}")
+        _check_scopes(principal, scopes)
         return principal
 
-    check.scopes = scopes  # pyright: ignore[reportFunctionMemberAccess] - read by the test that tries every scope on every route
+    check.scopes = scopes  # pyright: ignore[reportFunctionMemberAccess] - routes with a body ask before they read it
     return check
+
+
+def _check_scopes(principal: Principal, scopes: tuple[Scope, ...]) -> None:
+    if not principal.may(*scopes):
+        needed = " or ".join(scope.value for scope in scopes)
+        raise TuttiError(ErrorCode.FORBIDDEN, f"this needs the scope {needed}")
 
 
 READERS = (Scope.VIEWER, Scope.OPERATOR, Scope.PRIVACY_OFFICER)

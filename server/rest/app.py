@@ -15,7 +15,7 @@ from server.observability import Metrics, observe_store
 from server.policies import Policies
 from server.rest import audits, costs, events, health, ledger, models, populations, problems, reporting, runs
 from server.rest.answered import AnsweredRequests
-from server.rest.limits import BURST, MOST_BODY_BYTES, REQUESTS_PER_S, LimitsMiddleware, RateLimit
+from server.rest.limits import BODY_LIMITS, BURST, REQUESTS_PER_S, BodyLimits, LimitsMiddleware, RateLimit
 from server.rest.services import Launcher, Services
 from server.rest.spendings import Spendings
 from server.rest.watched import WatchedMiddleware
@@ -40,7 +40,7 @@ def create_app(
     clock: Clock | None = None,
     requests_per_s: float = REQUESTS_PER_S,
     burst: float = BURST,
-    most_body_bytes: int = MOST_BODY_BYTES,
+    body_limits: BodyLimits = BODY_LIMITS,
     longest_stream_s: float = 3600.0,
 ) -> FastAPI:
     """The REST application over a store.
@@ -55,7 +55,9 @@ def create_app(
     clock, metrics = clock or SystemClock(), metrics or Metrics()
     rate = RateLimit(clock, per_s=requests_per_s, burst=burst)
     services = dataclasses.replace(
-        _services(store, signer, launcher, metrics, rate, open_access, data_directory), longest_stream_s=longest_stream_s
+        _services(store, signer, launcher, metrics, rate, open_access, data_directory),
+        longest_stream_s=longest_stream_s,
+        body_limits=body_limits,
     )
     app = FastAPI(
         title="Tutti", version="1", description=_ABOUT, license_info={"name": "Apache-2.0"}, docs_url=None, redoc_url=None,
@@ -67,7 +69,7 @@ def create_app(
         app.include_router(module.router)
     pages.install(app)
     front = RateLimit(clock, per_s=requests_per_s, burst=burst)
-    app.add_middleware(LimitsMiddleware, rate=front, most_body_bytes=most_body_bytes)
+    app.add_middleware(LimitsMiddleware, rate=front, most_body_bytes=body_limits.most_bytes)
     app.add_middleware(WatchedMiddleware, metrics=metrics, clock=clock)
     return app
 

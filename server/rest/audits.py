@@ -17,12 +17,13 @@ from server.rest.access import Officer, Operator, Reader, ServicesOf, within_lim
 from server.rest.answered import Answer
 from server.rest.cursors import Cursor, Limit
 from server.rest.events import POLL_S, STREAM
+from server.rest.headers_first import HeadersFirst
 from server.rest.ledger import visible
 from server.rest.problems import describes
 from server.rest.runs import CHANGE, LAUNCHED, READ, READ_ONE, REFUSALS, IdempotencyKey, PopulationFilter
 from server.rest.services import Services
 
-router = APIRouter(prefix="/v1", tags=["audits"])
+router = APIRouter(prefix="/v1", tags=["audits"], route_class=HeadersFirst)
 AuditName = Annotated[
     str, Path(min_length=8, max_length=64, pattern="^[a-f0-9]+$", description="An audit's id or a prefix of it.")
 ]

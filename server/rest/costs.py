@@ -13,12 +13,13 @@ from server import tasks
 from server.rest import bodies, cursors, describing, launching
 from server.rest.access import Reader, ServicesOf, check_population, find_run, within_limits
 from server.rest.cursors import Cursor, Limit
+from server.rest.headers_first import HeadersFirst
 from server.rest.problems import describes
 from server.rest.runs import READ, READ_ONE
 from server.rest.services import Services
 from server.store.run_lists import TaskTally
 
-router = APIRouter(prefix="/v1", tags=["tasks"])
+router = APIRouter(prefix="/v1", tags=["tasks"], route_class=HeadersFirst)
 MOST_ROUNDS = {"blt": 500}
 """Its buffers are fitted to the number of rounds, seconds for hundreds."""
 MOST_ROUNDS_OTHERWISE = 10_000

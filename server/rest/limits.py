@@ -1,7 +1,7 @@
 """Limits on what one client may ask: how often, and how much at once."""
 
-import asyncio
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +16,17 @@ LONGEST_BODY_S = 30.0
 REQUESTS_PER_S = 50.0
 BURST = 200.0
 _MOST_KEYS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How much a request may send, and within how many seconds."""
+
+    most_bytes: int = MOST_BODY_BYTES
+    longest_s: float = LONGEST_BODY_S
+
+
+BODY_LIMITS = BodyLimits()
 
 
 class RateLimit:
@@ -43,34 +54,35 @@ class RateLimit:
 
 
 class LimitsMiddleware:
-    """Refuses requests that come too often from one address or are too large."""
+    """Refuses requests that come too often from one address, or that say that they are too large. It reads no body.
 
-    def __init__(
-        self, app: ASGIApp, *, rate: RateLimit, most_body_bytes: int = MOST_BODY_BYTES, longest_body_s: float = LONGEST_BODY_S
-    ) -> None:
-        self._app, self._rate, self._most, self._longest_s = app, rate, most_body_bytes, longest_body_s
+    A request that is answered before its body has come ends its connection: what it still sends is not waited for.
+    """
+
+    def __init__(self, app: ASGIApp, *, rate: RateLimit, most_body_bytes: int) -> None:
+        self._app, self._rate, self._most = app, rate, most_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        client = scope.get("client")
-        refusal = self._refusal(Headers(scope=scope), client[0] if client else "local")
-        body = None
-        if refusal is None:
-            try:
-                body = await asyncio.wait_for(_whole_body(receive, self._most), self._longest_s)
-            except TimeoutError:
-                detail = f"the request's body did not come within {self._longest_s:g} s"
-                refusal = problems.response(ErrorCode.ARGUMENT_INVALID, detail, headers={"Connection": "close"})
-            else:
-                if body is None:
-                    refusal = problems.response(ErrorCode.TOO_LARGE, f"a request may have {self._most} bytes")
-        if refusal is not None:
-            await refusal(scope, receive, send)
-            return
-        await self._app(scope, _replaying(body or b"", receive), send)
+        client, headers = scope.get("client"), Headers(scope=scope)
+        whole = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+
+        async def heard() -> Message:
+            nonlocal whole
+            message = await receive()
+            whole = whole or (message["type"] == "http.request" and not message.get("more_body", False))
+            return message
+
+        async def said(message: Message) -> None:
+            if message["type"] == "http.response.start" and not whole:
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        app = self._refusal(headers, client[0] if client else "local") or self._app
+        await app(scope, heard, said)
 
     def _refusal(self, headers: Headers, client: str) -> "problems.JSONResponse | None":
         if not self._rate.allows(client):
@@ -81,29 +93,3 @@ class LimitsMiddleware:
         if not length.isdigit() or int(length) > self._most:
             return problems.response(ErrorCode.TOO_LARGE, f"a request may have {self._most} bytes")
         return None
-
-
-async def _whole_body(receive: Receive, most: int) -> bytes | None:
-    parts, size, more = list[bytes](), 0, True
-    while more:
-        message = await receive()
-        part = message.get("body", b"")
-        size += len(part)
-        if size > most:
-            return None
-        parts.append(part)
-        more = message["type"] == "http.request" and message.get("more_body", False)
-    return b"".join(parts)
-
-
-def _replaying(body: bytes, receive: Receive) -> Receive:
-    sent = False
-
-    async def replay() -> Message:
-        nonlocal sent
-        if sent:
-            return await receive()
-        sent = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay

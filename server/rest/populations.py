@@ -7,13 +7,14 @@ from fastapi import APIRouter, Path, Response
 from contract.errors import ErrorCode, TuttiError
 from server.rest import bodies, budgeting, reporting
 from server.rest.access import Officer, Reader, ServicesOf, check_population
+from server.rest.headers_first import HeadersFirst
 from server.rest.problems import describes
 from server.rest.runs import READ, READ_ONE
 from server.rest.services import Services
 from server.store.run_lists import RunCounts
 from server.tokens import Principal
 
-router = APIRouter(prefix="/v1", tags=["populations"])
+router = APIRouter(prefix="/v1", tags=["populations"], route_class=HeadersFirst)
 PopulationName = Annotated[str, Path(max_length=63, pattern="^[a-z0-9][a-z0-9._-]{0,62}$", examples=["demo-mlp"])]
 
 

@@ -12,10 +12,11 @@ from server.rest import bodies, cursors, describing, launching
 from server.rest.access import Officer, Operator, Reader, ServicesOf, find_run, within_limits
 from server.rest.answered import Answer
 from server.rest.cursors import Cursor, Limit
+from server.rest.headers_first import HeadersFirst
 from server.rest.problems import describes
 from server.store.values import RunState
 
-router = APIRouter(prefix="/v1", tags=["runs"])
+router = APIRouter(prefix="/v1", tags=["runs"], route_class=HeadersFirst)
 RunName = Annotated[
     str, Path(min_length=1, max_length=64, pattern="^[a-z0-9]+$", description="A run's id, a prefix of it, or `latest`.")
 ]

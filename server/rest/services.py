@@ -15,7 +15,7 @@ from server.jobs import Jobs
 from server.observability import Metrics
 from server.policies import Policies
 from server.rest.answered import AnsweredRequests
-from server.rest.limits import RateLimit
+from server.rest.limits import BODY_LIMITS, BodyLimits, RateLimit
 from server.rest.spendings import Spendings
 from server.store.store import Store
 from server.store.values import Run
@@ -67,6 +67,7 @@ class Services:
     open_access: bool
     data_directory: Path | None = None
     longest_stream_s: float = 3600.0
+    body_limits: BodyLimits = BODY_LIMITS
     pricing: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MOST_PRICINGS), repr=False)
 
 

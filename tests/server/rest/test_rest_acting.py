@@ -1,6 +1,5 @@
 """What can be done over REST: launch, pause, resume, cancel, approve, set budgets; and who may."""
 
-import asyncio
 import json
 import shutil
 import threading
@@ -11,12 +10,10 @@ from typing import Any
 import pytest
 
 from contract import task
-from contract.clock import VirtualClock
 from contract.errors import ErrorCode, TuttiError
 from server.faults import FaultPoint
 from server.jobs import LEASE_S, Jobs, JobState
 from server.rest import create_app
-from server.rest.limits import LimitsMiddleware, RateLimit
 from server.store.signing import LedgerKey
 from server.store.values import RunState
 from server.tokens import Scope
@@ -308,23 +305,6 @@ def test_a_file_with_a_name_that_no_file_has_is_a_fault_of_the_task(
     answer = api.client.post("/v1/cost", json={"task": {**small("a"), "data": {"source": name}}})
     assert (answer.status_code, answer.json()["problems"][0]["path"]) == (422, "data.source")
     api.close()
-
-
-def test_a_client_that_stops_in_the_middle_is_not_waited_for() -> None:
-    said: list[Any] = []
-
-    async def receive() -> Any:
-        await asyncio.Event().wait()
-
-    async def send(message: Any) -> None:
-        said.append(message)
-
-    async def never(*_: Any) -> None:
-        raise AssertionError("it has no body to answer")
-
-    limits = LimitsMiddleware(never, rate=RateLimit(VirtualClock()), longest_body_s=0.01)
-    asyncio.run(limits({"type": "http", "headers": [], "client": None, "method": "POST", "path": "/"}, receive, send))
-    assert said[0]["status"] == 422
 
 
 def test_one_of_two_runners_gets_a_job_and_a_dead_ones_lease_runs_out(played: Api, small: Task) -> None:
