@@ -124,7 +124,7 @@ def measure(arguments: argparse.Namespace, folder: str) -> dict[str, Any]:
     )
     fleet, shapes = Fleet(setup, workers=arguments.workers), dict[str, int]()
     while not ours.poll(0.5):
-        for shape, number in fleet.shapes().items():
+        for shape, number in fleet.ended()[0].items():
             shapes[shape] = shapes.get(shape, 0) + number
     ours.recv()
     fleet.stop()

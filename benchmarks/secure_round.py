@@ -148,7 +148,7 @@ class Bench:
                         end_s, facts = await heard.get()
                     found.append((end_s, processor_s(fleet), facts))
                 except TimeoutError:
-                    fleet.shapes()  # says if a process cannot go on
+                    fleet.ended()  # says if a process cannot go on
         finally:
             await asyncio.to_thread(fleet.stop)
             await server.close(grace_s=0.2)

@@ -5,7 +5,6 @@ import pickle
 import socket
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Mapping
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from client_sim import child_environment, cores
 from client_sim.fleet_setup import Begin, Broken, FleetSetup, Seen, Word
 from client_sim.fleet_sightings import Sighted
+from client_sim.session_shapes import Tally
 from client_sim.workers import can_be_sent
 from contract.errors import ErrorCode, TuttiError
 from contract.task import DataSpec
@@ -37,8 +37,8 @@ class Fleet:
         usable = cores.available()
         places = max(1, min(setup.num_devices, len(usable) if workers is None else workers))
         self.sighted = Sighted()
-        """What an observed fleet's processes told until the last call of `shapes`."""
-        self._shapes: Counter[str] = Counter()
+        """What an observed fleet's processes told until the last call of `ended`."""
+        self._ended = Tally()
         self._processes: list[_Process] = []
         for place in range(places):
             self._processes.append(_Process(usable[place % len(usable)], Begin(setup, place, places)))
@@ -48,15 +48,14 @@ class Fleet:
         """The processes, in order."""
         return tuple(process.id for process in self._processes)
 
-    def shapes(self) -> Mapping[str, int]:
-        """How many sessions of each shape ended since the last call.
+    def ended(self) -> tuple[Mapping[str, int], Mapping[str, Mapping[str, int]]]:
+        """How many sessions of each shape ended since the last call, and for which reasons.
 
         Raises:
           TuttiError: if a process cannot go on, with its reason.
         """
         self.listen()
-        found, self._shapes = dict(self._shapes), Counter()
-        return found
+        return self._ended.take()
 
     def listen(self, most_s: float = 0.0) -> None:
         """Takes in what the processes have to say; waits for a word for `most_s` at most.
@@ -72,7 +71,7 @@ class Fleet:
                 if isinstance(word, Seen):
                     self.sighted.add(word)
                 else:
-                    self._shapes.update(word.shapes)
+                    self._ended.update(word.shapes, word.reasons)
             if (status := process.status()) is not None:
                 raise TuttiError(ErrorCode.INTERNAL, f"a process of the fleet ended by itself (exit status {status})")
 

@@ -7,7 +7,6 @@ import asyncio
 import pickle
 import signal
 import sys
-from collections import Counter
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -22,6 +21,7 @@ from client_sim.fleet_sightings import Sightings
 from client_sim.fleet_work import FleetRecords, FleetTraining, TrainOrder
 from client_sim.population import DevicePopulation, make_population
 from client_sim.secure_work import key_entropy, secure_context
+from client_sim.session_shapes import Tally
 from client_sim.session_states import Charge, Outcome, ReadRecord, Refund, Seal, Train, Trained, TrainingFailed
 from client_sim.timing import Phase
 from client_sim.transports.grpc import GrpcTransport
@@ -123,7 +123,7 @@ class Crew:
             make_population(setup.num_devices, setup.order_seed) if setup.diurnal else None
         )
         self.sightings = Sightings(wanted=setup.observed)
-        self.shapes: Counter[str] = Counter()
+        self.ended = Tally()
         self.complaint: TuttiError | None = None
         self.farewells, self.playing = MOST_FAREWELLS, 0
 
@@ -150,7 +150,7 @@ class Crew:
             )
         finally:
             self.playing -= 1
-        self.shapes[outcome.shape] += 1
+        self.ended.add(outcome.shape, outcome.reason)
         if outcome.aborted is AbortReason.UNAUTHORIZED and self.setup.authority_seed is not None:
             self.complaint = _another_authority(self.setup.server, self.setup.authority_seed)
         return outcome
@@ -210,9 +210,8 @@ async def _report(connection: "Connection[Any, Any]", crew: Crew, gone: asyncio.
 def _tell(connection: "Connection[Any, Any]", crew: Crew) -> bool:
     """Says what happened since the last word; False if this was the last."""
     try:
-        if crew.shapes:
-            connection.send(Ended(dict(crew.shapes)))
-            crew.shapes.clear()
+        if crew.ended:
+            connection.send(Ended(*crew.ended.take()))
         if (seen := crew.sightings.told()) is not None:
             connection.send(seen)
         if crew.complaint is None:

@@ -76,9 +76,10 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Sessions that ended since the last word, by shape (see `session_shapes`)."""
+    """Sessions that ended since the last word, by shape, and by shape and reason where there is one (see `session_shapes`)."""
 
     shapes: Mapping[str, int]
+    reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
 
 
 @dataclass(frozen=True, slots=True)

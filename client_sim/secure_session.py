@@ -21,6 +21,7 @@ from client_sim.session_states import (
     Charge,
     ConnectionLost,
     Event,
+    Fault,
     Outcome,
     Refund,
     Seal,
@@ -49,6 +50,7 @@ from contract.messages import (
     Wait,
 )
 from secagg import Abort, Client, wire
+from secagg import AbortReason as SecAggReason
 from secagg.messages import DeviceMessage, ServerMessage
 
 MOST_RECONNECTS = 5
@@ -118,7 +120,7 @@ class SecureSession:
         event = yield Train(self._assignment, self._checked, self._parameters)
         encoder = self._checked.encoder
         if not isinstance(event, Trained) or not isinstance(encoder, DistributedEncoder):
-            raise self._over("*", ResultStatus.LOCAL_FAILED)
+            raise self._over("*", ResultStatus.LOCAL_FAILED, Fault.TRAINING_FAILED)
         self.shape += "]"
         self._client.set_input(split(encoder, np.frombuffer(event.data, "<i4").astype(np.int32, copy=False)))
 
@@ -133,7 +135,7 @@ class SecureSession:
         raw = wire.write_device_message(message)
         event = yield from self._ask(lambda _: self._request(SecureStep.UNMASKING, raw))
         if not isinstance(event, Accepted):
-            raise self._over("*", ResultStatus.REMOTE_FAILED)
+            raise self._over("*", ResultStatus.REMOTE_FAILED, Fault.UNEXPECTED_REPLY)
 
     def _upload(self, data: bytes) -> Generator[Action, Event, ServerMessage]:
         session, sha256 = self._spec.session_id, Digest(hashlib.sha256(data).hexdigest())
@@ -141,7 +143,7 @@ class SecureSession:
         for _ in range(MOST_RECONNECTS):
             event = yield from self._ask(lambda _: opening)
             if not isinstance(event, UploadProgress) or not 0 <= event.offset <= len(data):
-                raise self._over("*", ResultStatus.REMOTE_FAILED)
+                raise self._over("*", ResultStatus.REMOTE_FAILED, Fault.UNEXPECTED_REPLY)
             offset = event.offset
             if offset < len(data) and not self._sealed:
                 # Before the first chunk, not the last: the coordinates that a lying server has are those it could go on to unmask.
@@ -153,7 +155,9 @@ class SecureSession:
                     self._check(sent)
                     continue
             event = yield from self._ask(lambda _: SubmitResult(session, secure=True))
-            return self._read(event)
+            if not isinstance(event, Aborted):
+                return self._read(event)
+            # Of all aborts only a wrong offset comes here: the upload stalled and lost its place, so it begins again.
         raise self._over("!", ResultStatus.UPLOAD_TIMEOUT)
 
     def _ask(self, request: Callable[[bool], Request], heard: Event | None = None) -> Generator[Action, Event, Event]:
@@ -196,7 +200,7 @@ class SecureSession:
     def _read(self, event: Event) -> ServerMessage:
         message = wire.read_server_message(event.message) if isinstance(event, SecureAnswer) else None
         if message is None or isinstance(message, Abort):
-            raise self._over("*", ResultStatus.REMOTE_FAILED)
+            raise self._over("*", ResultStatus.REMOTE_FAILED, Fault.UNEXPECTED_REPLY)
         return message
 
     def _answer(self, message: ServerMessage) -> DeviceMessage:
@@ -204,11 +208,11 @@ class SecureSession:
 
     def _said(self, reply: DeviceMessage | Abort) -> DeviceMessage:
         if isinstance(reply, Abort):
-            raise self._over("*", ResultStatus.LOCAL_FAILED)
+            raise self._over("*", ResultStatus.LOCAL_FAILED, reply.reason)
         return reply
 
-    def _over(self, sign: str, status: ResultStatus) -> _EndedEarly:
-        return _EndedEarly(Outcome(shape=self.shape + sign, status=status))
+    def _over(self, sign: str, status: ResultStatus, fault: Fault | SecAggReason | None = None) -> _EndedEarly:
+        return _EndedEarly(Outcome(shape=self.shape + sign, status=status, fault=fault))
 
 
 def _chunks(session: SessionId, data: bytes, start: int) -> SendChunks:

@@ -27,6 +27,7 @@ from client_sim.session_states import (
     Ended,
     Event,
     Facts,
+    Fault,
     Fetch,
     Finishing,
     Interrupted,
@@ -134,7 +135,7 @@ def step(state: State, event: Event) -> Step:
             state, Ended | ReadingRecord | Securing | Training | Charging | Sealing | Refunding | Reporting
         ) or not _is_reply(event):
             raise IllegalEvent(state, event)
-        return _give_up(state, "*", ResultStatus.REMOTE_FAILED)
+        return _give_up(state, "*", ResultStatus.REMOTE_FAILED, fault=Fault.UNEXPECTED_REPLY)
     if isinstance(event, Interrupted):
         return _interrupted(state)
     if isinstance(event, ConnectionLost):
@@ -205,7 +206,7 @@ def _before_upload(state: Downloading | Training | Charging, event: Event) -> St
             facts = replace(facts, shape=facts.shape + "]")
             return Charging(facts, upload), (Charge(spec.run, spec.current_index),)
         case Training(), TrainingFailed():
-            return _give_up(state, "*", ResultStatus.LOCAL_FAILED)
+            return _give_up(state, "*", ResultStatus.LOCAL_FAILED, fault=Fault.TRAINING_FAILED)
         case Charging(facts, upload), Written():
             return _open(replace(facts, shape=facts.shape + "+"), upload, after_s=0.0)
         case _:
@@ -216,13 +217,13 @@ def _chunk_received(state: Downloading, offset: int, data: bytes) -> Step:
     model = state.assignment.model
     end = offset + len(data)
     if offset != state.offset or not data or end > model.num_bytes:
-        return _give_up(state, "*", ResultStatus.REMOTE_FAILED)
+        return _give_up(state, "*", ResultStatus.REMOTE_FAILED, fault=Fault.MODEL_DIFFERS)
     received = (*state.received, data)
     if end < model.num_bytes:
         return replace(state, received=received, offset=end), ()
     parameters = b"".join(received)
     if hashlib.sha256(parameters).hexdigest() != model.sha256:
-        return _give_up(state, "*", ResultStatus.REMOTE_FAILED)
+        return _give_up(state, "*", ResultStatus.REMOTE_FAILED, fault=Fault.MODEL_DIFFERS)
     return _model_received(state, parameters)
 
 
@@ -250,8 +251,8 @@ def _during_upload(state: Opening | Uploading | Sealing | Finishing | Submitting
     match state, event:
         case ((Opening() | Submitting()), Wait(after_s)):
             return _put_off(state, after_s)
-        case Opening(), UploadProgress(offset) if offset == size:
-            return _submit(facts, upload) if facts.sealed else _give_up(state, "*", ResultStatus.REMOTE_FAILED)
+        case Opening(), UploadProgress(offset) if offset == size and facts.sealed:
+            return _submit(facts, upload)
         case ((Opening() | Uploading()), UploadProgress(offset)) if last <= offset < size:
             return Sealing(facts, upload, offset), (Seal(upload.spec.run, upload.spec.current_index),)
         case Opening(), UploadProgress(offset) if 0 <= offset < last:
@@ -261,7 +262,7 @@ def _during_upload(state: Opening | Uploading | Sealing | Finishing | Submitting
         case Finishing(), UploadProgress(offset) if offset == size:
             return _submit(facts, upload)
         case ((Opening() | Uploading() | Finishing()), UploadProgress()):
-            return _give_up(state, "*", ResultStatus.REMOTE_FAILED)
+            return _give_up(state, "*", ResultStatus.REMOTE_FAILED, fault=Fault.UNEXPECTED_REPLY)
         case Submitting(), Accepted():
             return _report(state, Outcome(shape=facts.shape + "^", status=ResultStatus.UPLOAD_COMPLETED))
         case Submitting(), Aborted(AbortReason.ALREADY_SUBMITTED, retry) if facts.reconnects:
@@ -326,11 +327,12 @@ def _give_up(
     *,
     retry: RetryWindow | None = None,
     aborted: AbortReason | None = None,
+    fault: Fault | None = None,
 ) -> Step:
     """Ends the session; the charge is taken back only if the server aborted an upload whose last chunk was never sent."""
     if isinstance(state, Ended | Reporting | Refunding):
         return state, ()
-    outcome = Outcome(shape=state.facts.shape + sign, status=status, retry=retry, aborted=aborted)
+    outcome = Outcome(shape=state.facts.shape + sign, status=status, retry=retry, aborted=aborted, fault=fault)
     if aborted is not None and isinstance(state, Opening | Uploading) and not state.facts.sealed:
         spec = state.upload.spec
         return Refunding(outcome, spec), (Refund(spec.run, spec.current_index),)

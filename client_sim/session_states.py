@@ -1,6 +1,7 @@
 """States, events and actions of a device's session; `client_sim.session` says what follows what."""
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TypeAlias
 
 from client_sim.egress import CheckedPlan, DevicePolicy, Refusal
@@ -17,6 +18,15 @@ from contract.messages import (
     TaskAssignment,
     UploadChunk,
 )
+from secagg import AbortReason as SecAggReason
+
+
+class Fault(Enum):
+    """Why a device ended a session that neither its egress gate nor its part in the secure aggregation ended."""
+
+    UNEXPECTED_REPLY = "the server's reply does not belong there"
+    MODEL_DIFFERS = "the model that came is not the one that was announced"
+    TRAINING_FAILED = "the device could not train"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,13 +170,32 @@ class Submitting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a session ended: its shape, what the server was told, when to come back, and why it failed, if it did."""
+    """How a session ended: its shape, what the server was told, when to come back, and why it failed, if it did.
+
+    Where the server ended it, `aborted` is its reason; the others are the device's own.
+    """
 
     shape: str
     status: ResultStatus | None
     retry: RetryWindow | None = None
     refusal: Refusal | None = None
     aborted: AbortReason | None = None
+    fault: Fault | SecAggReason | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Who ended it and why; None where nobody did, or there is no more to say than the shape does.
+
+        >>> Outcome(shape="-v[]+#", status=None, aborted=AbortReason.DEADLINE_PASSED).reason
+        'server: deadline-passed'
+        >>> Outcome(shape="-v*", status=None, refusal=Refusal.TOO_LITTLE_NOISE).reason
+        'device: too-little-noise'
+        """
+        if self.shape.endswith("^"):
+            return None
+        own = self.refusal or self.fault
+        found, who = (self.aborted, "server") if self.aborted is not None else (own, "device")
+        return None if found is None else f"{who}: {found.name.lower().replace('_', '-')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from client_sim.fleet import Fleet
 from client_sim.fleet_setup import FleetSetup
 from client_sim.journal import FleetJournal
 from client_sim.placement import Placement
+from client_sim.session_shapes import Tally
 from client_sim.timing import Loss
 from contract.entropy import system_entropy
 from contract.errors import ErrorCode, TuttiError
@@ -103,10 +103,10 @@ def _watched(
     ended: "queue.SimpleQueue[Mapping[str, Any]]",
     muster: Muster,
 ) -> Iterator[Mapping[str, Any]]:
-    shapes: Counter[str] = Counter()
+    tally = Tally()
     while True:
         over = server.over()
-        shapes.update(fleet.shapes())
+        tally.update(*fleet.ended())
         server.lose(fleet.sighted.vanished())
         try:
             muster.require_enough()
@@ -119,9 +119,9 @@ def _watched(
             if over:
                 return
             continue
-        shapes.update(fleet.shapes())
-        more = {"shapes": dict(shapes)}
-        shapes.clear()
+        tally.update(*fleet.ended())
+        shapes, reasons = tally.take()
+        more = {"shapes": shapes, "reasons": reasons}
         database.add_facts(run.id, int(facts["round"]), more)
         yield {**facts, **more}
 

@@ -1,5 +1,6 @@
 """Pictures of runs, by matplotlib."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from client_sim.session_shapes import Tally
 from contract.errors import ErrorCode, TuttiError
 from privacy.report import cost, run_record
 from server.store.store import Store
-from server.store.values import Run
+from server.store.values import Round, Run
 from tutti.results import events_by_round
 
 INK, WARM, COOL, PALE = "#1d3557", "#d1495b", "#00798c", "#9aa5b1"
@@ -76,19 +78,30 @@ def comparison(shown: Sequence[History], path: Path) -> None:
     save(figure, path)
 
 
-def session_shares(shown: History) -> dict[str, dict[str, float]]:
-    """Session shape -> count and share over all committed rounds, the most frequent first."""
-    counts: dict[str, int] = {}
-    for row in shown.rounds:
-        for shape, count in row.get("shapes", {}).items():
-            counts[shape] = counts.get(shape, 0) + count
-    total = sum(counts.values())
+def session_shares(rounds: Sequence[Round]) -> dict[str, dict[str, Any]]:
+    """Session shape -> count, share, and why so many of them ended, over all rounds, the most frequent first.
+
+    Reasons begin with who ended the session, the server or the device; they are those of sessions over gRPC.
+    """
+    tally = Tally()
+    for row in rounds:
+        tally.update(row.facts.get("shapes", {}), row.facts.get("reasons", {}))
+    shapes, reasons = tally.take()
+    total = sum(shapes.values())
     return {
-        shape: {"count": count, "share": count / total} for shape, count in sorted(counts.items(), key=lambda item: -item[1])
+        shape: {"count": count, "share": count / total, "reasons": reasons.get(shape, {})} for shape, count in shapes.items()
     }
 
 
-def session_chart(shares: Mapping[str, Mapping[str, float]], path: Path) -> None:
+def turned_away(rounds: Sequence[Round]) -> dict[str, int]:
+    """The server's own count of messages that it did not take, by its reason, over all rounds; the most frequent first."""
+    counts: Counter[str] = Counter()
+    for row in rounds:
+        counts.update(row.facts.get("refused", {}))
+    return dict(counts.most_common())
+
+
+def session_chart(shares: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """The shares as horizontal bars."""
     figure = Figure(figsize=(7, 0.6 + 0.35 * max(1, len(shares))), layout="constrained")
     axes = figure.subplots()

@@ -128,9 +128,15 @@ class RoundBody(BaseModel):
 
 
 class SessionsBody(BaseModel):
-    """How many device sessions had each shape (Bonawitz et al. 2019, Table 1) over all rounds of a run."""
+    """How many device sessions had each shape (Bonawitz et al. 2019, Table 1) over all rounds of a run.
 
-    shapes: dict[str, int] = Field(examples=[{"-v[]+^": 1200, "-v[": 40}])
+    `reasons` says of a shape why so many of its sessions ended, and who ended them, as far as a simulated fleet over gRPC has told;
+    `refused` counts what the server itself turned away, by its reason.
+    """
+
+    shapes: dict[str, int] = Field(examples=[{"-v[]+^": 1200, "-v[]+#": 40}])
+    reasons: dict[str, dict[str, int]] = Field(examples=[{"-v[]+#": {"server: deadline-passed": 40}}])
+    refused: dict[str, int] = Field(examples=[{"deadline-passed": 40}])
 
 
 class TaskBody(BaseModel):

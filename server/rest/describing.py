@@ -1,7 +1,8 @@
 """Runs, rounds and costs of the domain as bodies of the API."""
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -66,6 +67,21 @@ def round_body(row: Round) -> bodies.RoundBody:
         round=row.index, leaf=row.leaf, state=row.state, reason=row.reason, reported=row.reported, charge_entry=row.charge_entry,
         outcome_entry=row.outcome_entry, model_digest=row.model_digest, facts=without_infinities(row.facts),
     )  # fmt: skip
+
+
+def sessions_body(rounds: Sequence[Round]) -> bodies.SessionsBody:
+    """How the sessions of these rounds went, the most frequent first."""
+    shapes, refused, reasons = Counter[str](), Counter[str](), dict[str, Counter[str]]()
+    for row in rounds:
+        shapes.update(row.facts.get("shapes", {}))
+        refused.update(row.facts.get("refused", {}))
+        for shape, counts in row.facts.get("reasons", {}).items():
+            reasons.setdefault(shape, Counter()).update(counts)
+    return bodies.SessionsBody(
+        shapes=dict(shapes.most_common()),
+        reasons={shape: dict(counts.most_common()) for shape, counts in reasons.items()},
+        refused=dict(refused.most_common()),
+    )
 
 
 def cost_answer(services: Services, prepared: PreparedTask, *, run: str | None) -> bodies.CostAnswer:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections import Counter
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Response
@@ -133,10 +132,7 @@ def list_rounds(
 @router.get("/runs/{run}/sessions", responses=READ_ONE)
 def sessions(services: ServicesOf, principal: Reader, run: RunName) -> bodies.SessionsBody:
     """How many device sessions had each shape, the most frequent first."""
-    totals: Counter[str] = Counter()
-    for row in services.store.rounds(find_run(services, principal, run).id):
-        totals.update(row.facts.get("shapes", {}))
-    return bodies.SessionsBody(shapes=dict(totals.most_common()))
+    return describing.sessions_body(services.store.rounds(find_run(services, principal, run).id))
 
 
 def _body(services: ServicesOf, run: str) -> bodies.RunBody:

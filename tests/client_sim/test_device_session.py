@@ -259,7 +259,8 @@ class TestPeers:
     def test_a_model_with_another_hash_is_not_trained_on(self) -> None:
         state, actions = play([SPEC, RecordRead(eligible=True), SMALL, ResourceChunk(0, b"x" * 12)])
         assert not any(isinstance(action, Train) for action in actions)
-        assert ended(play([Acknowledged()], state)[0]).outcome.shape == "-*"
+        outcome = ended(play([Acknowledged()], state)[0]).outcome
+        assert (outcome.shape, outcome.reason) == ("-*", "device: model-differs")
 
     @pytest.mark.parametrize("chunk", [ResourceChunk(1, b"x"), ResourceChunk(0, b""), ResourceChunk(0, b"x" * 13)])
     def test_a_chunk_out_of_place_ends_the_session(self, chunk: ResourceChunk) -> None:
@@ -269,7 +270,7 @@ class TestPeers:
     @pytest.mark.parametrize("offset", [-1, 5, 4])
     def test_progress_that_cannot_be_ends_the_session(self, offset: int) -> None:
         state, actions = play([*events_to_upload(), UploadProgress(offset), Acknowledged()])
-        assert ended(state).outcome.shape == "-v[]+*"
+        assert (ended(state).outcome.shape, ended(state).outcome.reason) == ("-v[]+*", "device: unexpected-reply")
         assert not any(isinstance(action, SendChunks) for action in actions)
 
     def test_a_lost_answer_to_the_submission_counts_as_accepted(self) -> None:

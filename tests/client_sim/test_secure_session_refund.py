@@ -1,4 +1,7 @@
-"""A participation is not given back once any part of the masked input has left: a lying server could unmask what it has."""
+"""A participation is not given back once any part of the masked input has left: a lying server could unmask what it has.
+
+How a session ended, and for whose reason, is told whichever way it ends.
+"""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -9,22 +12,26 @@ import pytest
 
 from client_sim.encoding import DistributedEncoder
 from client_sim.secure_session import SecureSession
-from client_sim.session_states import Charge, ConnectionLost, Refund, Seal, Send, SendChunks, Train, Trained, Written
+from client_sim.session_states import Charge, ConnectionLost, Outcome, Refund, Seal, Send, SendChunks, Train, Trained, Written
 from contract.ids import Digest, SessionId
 from contract.messages import (
     MAX_CHUNK_BYTES,
     Aborted,
     AbortReason,
+    Accepted,
     EligibilitySpec,
     Resource,
     RetryWindow,
     SecureAnswer,
     SecureRequest,
+    SubmitResult,
     TaskAssignment,
     UploadProgress,
     UploadRequest,
 )
 from privacy import ddg
+from secagg import Abort as SecAggAbort
+from secagg import AbortReason as SecAggReason
 from secagg import wire
 from secagg.authority import Certificate
 from secagg.messages import AdvertiseKeys, ForwardedShares, MaskedInput, Roster, ShareKeys
@@ -66,6 +73,15 @@ def session_of(client: Scripted) -> SecureSession:
 
 def played(session: SecureSession, uploads: Iterator[object]) -> list[object]:
     """All actions of a session whose upload meets `uploads`, one event for each request or chunk stream of it."""
+    return _told(session, uploads)[0]
+
+
+def ending(session: SecureSession, uploads: Iterator[object]) -> Outcome:
+    """How such a session ends."""
+    return _told(session, uploads)[1]
+
+
+def _told(session: SecureSession, uploads: Iterator[object]) -> tuple[list[object], Outcome]:
     messages = iter(
         [
             Roster(identities=b"", key_digests=b"", neighbours=()),
@@ -82,13 +98,13 @@ def played(session: SecureSession, uploads: Iterator[object]) -> list[object]:
                     event: Any = SecureAnswer(wire.write_server_message(next(messages)))
                 case Train():
                     event = Trained(np.zeros(8, "<i4").tobytes())
-                case Send(UploadRequest()) | SendChunks():
+                case Send(UploadRequest() | SubmitResult()) | SendChunks():
                     event = next(uploads)
                 case _:
                     event = Written()
             action = talk.send(event)
-    except StopIteration:
-        return actions
+    except StopIteration as ended:
+        return actions, ended.value
 
 
 @pytest.mark.parametrize(
@@ -113,3 +129,37 @@ def test_abort_before_any_byte_has_left_is_given_back() -> None:
     kinds = [type(action) for action in played(session_of(Scripted()), iter([ABORTED]))]
     assert Refund in kinds
     assert Seal not in kinds
+
+
+def test_an_upload_that_lost_its_place_after_its_last_chunk_begins_again() -> None:
+    """The server gave its buffer to another: that is no refusal of what was sent."""
+    stalled = Aborted(AbortReason.WRONG_OFFSET, RetryWindow(0.0, 1.0))
+    ended = Aborted(AbortReason.DEADLINE_PASSED, RetryWindow(0.0, 1.0))
+    size = UploadProgress(3 * MAX_CHUNK_BYTES)
+    session = session_of(Scripted())
+    actions = played(session, iter([UploadProgress(0), size, stalled, UploadProgress(0), size, ended]))
+    assert [type(action) for action in actions].count(SendChunks) == 2
+    assert [type(action) for action in actions].count(Seal) == 1
+    assert session.shape == "]+"
+
+
+@pytest.mark.parametrize(
+    ("reply", "shape", "reason"),
+    [
+        (Aborted(AbortReason.DEADLINE_PASSED, RetryWindow(0.0, 1.0)), "]+#", "server: deadline-passed"),
+        (Aborted(AbortReason.WRONG_HASH, RetryWindow(0.0, 1.0)), "]+*", "server: wrong-hash"),
+        (Accepted(), "]+*", "device: unexpected-reply"),
+    ],
+)
+def test_a_session_that_ends_early_tells_why(reply: object, shape: str, reason: str) -> None:
+    outcome = ending(session_of(Scripted()), iter([reply]))
+    assert (outcome.shape, outcome.reason) == (shape, reason)
+
+
+def test_a_device_that_leaves_the_aggregation_tells_why() -> None:
+    class Careful(Scripted):
+        def handle(self, message: object) -> object:
+            return SecAggAbort(SecAggReason.UNSOUND_ROSTER) if isinstance(message, Roster) else super().handle(message)
+
+    outcome = ending(session_of(Careful()), iter([]))
+    assert (outcome.shape, outcome.reason) == ("*", "device: unsound-roster")

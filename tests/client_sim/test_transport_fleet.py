@@ -349,11 +349,11 @@ async def test_a_device_comes_back_within_its_window() -> None:
 def test_a_process_that_dies_is_noticed_and_stop_ends_the_others() -> None:
     fleet = Fleet(setup_of(), workers=2)
     first, second = fleet.process_ids
-    fleet.shapes()
+    fleet.ended()
     os.kill(first, signal.SIGKILL)
     os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
     with pytest.raises(TuttiError, match="ended by itself"):
-        fleet.shapes()
+        fleet.ended()
     fleet.stop()
     assert not Path(f"/proc/{second}").exists()
 

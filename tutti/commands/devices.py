@@ -3,7 +3,6 @@
 import json
 import signal
 import threading
-from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -18,7 +17,7 @@ from rich.table import Table
 from client_sim.egress import DevicePolicy
 from client_sim.fleet import Fleet
 from client_sim.fleet_setup import NO_LOSS, FleetSetup
-from client_sim.session_shapes import MEANINGS
+from client_sim.session_shapes import MEANINGS, Tally, said
 from client_sim.timing import Loss
 from contract.clock import SystemClock
 from contract.entropy import system_entropy
@@ -101,9 +100,10 @@ def devices(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)
-    shapes, seconds = _watched(Fleet(setup, workers=workers), stop, duration_s, server=server)
+    ended, seconds = _watched(Fleet(setup, workers=workers), stop, duration_s, server=server)
     if json_output:
-        typer.echo(json.dumps({"devices": count, "seconds": round(seconds, 3), "sessions": dict(shapes.most_common())}))
+        told = {"sessions": ended.shapes, "reasons": ended.reasons}
+        typer.echo(json.dumps({"devices": count, "seconds": round(seconds, 3), **told}))
 
 
 def _require_usable(server: str, data: str) -> None:
@@ -122,30 +122,32 @@ def _data(source: dict[str, Any], cache: dict[str, Any]) -> DataSpec:
         raise TuttiError(ErrorCode.ARGUMENT_INVALID, "; ".join(faults)) from None
 
 
-def _watched(fleet: Fleet, stop: threading.Event, duration_s: float | None, *, server: str) -> tuple[Counter[str], float]:
-    clock, shapes, console = SystemClock(), Counter[str](), Console(stderr=True, highlight=False)
+def _watched(fleet: Fleet, stop: threading.Event, duration_s: float | None, *, server: str) -> tuple[Tally, float]:
+    clock, ended, console = SystemClock(), Tally(), Console(stderr=True, highlight=False)
     began = clock.now_s()
     try:
         with ExitStack() as stack:
-            show = _table(shapes, 0.0, server)
+            show = _table(ended, 0.0, server)
             live = stack.enter_context(Live(show, console=console, refresh_per_second=2)) if console.is_terminal else None
             while not stop.wait(LOOK_S):
-                shapes.update(fleet.shapes())
+                ended.update(*fleet.ended())
                 if live is not None:
-                    live.update(_table(shapes, clock.now_s() - began, server))
+                    live.update(_table(ended, clock.now_s() - began, server))
                 if duration_s is not None and clock.now_s() - began >= duration_s:
                     break
     finally:
         fleet.stop()
     if not console.is_terminal:
-        console.print(_table(shapes, clock.now_s() - began, server))
-    return shapes, clock.now_s() - began
+        console.print(_table(ended, clock.now_s() - began, server))
+    return ended, clock.now_s() - began
 
 
-def _table(shapes: Counter[str], seconds: float, server: str) -> Table | str:
-    if not shapes:
+def _table(ended: Tally, seconds: float, server: str) -> Table | str:
+    if not ended:
         return f"no session has ended yet; devices ask {server} again and again"
     table = Table("session", "devices", "a second", "", box=None, header_style="dim")
-    for shape, number in shapes.most_common():
+    for shape, number in ended.shapes.items():
         table.add_row(shape, str(number), f"{number / max(seconds, LOOK_S):.1f}", MEANINGS.get(shape, ""))
+        if shape in ended.reasons:
+            table.add_row("", "", "", said(ended.reasons[shape]))
     return table

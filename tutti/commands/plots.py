@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from client_sim.session_shapes import MEANINGS
+from client_sim.session_shapes import MEANINGS, said
+from contract.errors import ErrorCode, TuttiError
 from tutti import plots, results, stores
 from tutti.commands.options import JsonOption, RunArgument, StoreOption
 
@@ -67,16 +68,27 @@ def sessions(
     store: StoreOption = ".tutti",
     json_output: JsonOption = False,
 ) -> None:
-    """Chart the session shapes of a run: `-` check-in, `v` plan, `[` `]` training, `+` upload, `^` accepted, `#` late, `!` lost."""
+    """Chart the session shapes of a run: `-` check-in, `v` plan, `[` `]` training, `+` upload, `^` accepted, `#` late, `!` lost.
+
+    A `*` is a refusal. Over gRPC each shape that did not end well has its reasons below it, and whose they are, the server's or the device's.
+    """
     with stores.existing(store) as (database, _):
-        shares = plots.session_shares(plots.history(database, database.run(run)))
+        found = database.run(run)
+        rounds = database.rounds(found.id)
+    if not rounds:
+        raise TuttiError(ErrorCode.NOT_FOUND, f"run {found.id[:12]} has no round on the record yet")
+    shares, refused = plots.session_shares(rounds), plots.turned_away(rounds)
     if to is not None:
         plots.session_chart(shares, to)
     if json_output:
-        typer.echo(json.dumps({"sessions": shares}))
+        typer.echo(json.dumps({"sessions": shares, "refused": refused}))
         return
     console = Console(highlight=False, markup=False)
     for shape, row in shares.items():
         bar = "#" * round(20 * row["share"])
         line = f"{shape:<8}{row['count']:>8}  {100 * row['share']:5.1f}%  {bar:<20} {MEANINGS.get(shape, '')}"
         console.print(line.rstrip(), soft_wrap=True)
+        if row["reasons"]:
+            console.print(f"{'':<16}  {said(row['reasons'])}", soft_wrap=True)
+    if refused:
+        console.print(f"\nthe server turned away: {said(refused)}", soft_wrap=True)

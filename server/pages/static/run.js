@@ -91,13 +91,14 @@ function showRounds() {
 }
 
 async function showShapes() {
-  const { shapes } = await get(`/v1/runs/${name}/sessions`);
+  const { shapes, reasons } = await get(`/v1/runs/${name}/sessions`);
   const pairs = Object.entries(shapes), most = Math.max(1, ...Object.values(shapes)), all = Object.values(shapes).reduce((a, b) => a + b, 0);
   const columns = [
     { title: "Shape", cell: ([shape]) => element("code", {}, shape) },
     { title: "Sessions", class: "number", cell: ([, count]) => count },
     { title: "Share", class: "number", cell: ([, count]) => `${number((100 * count) / all, 3)}%` },
     { title: "", cell: ([, count]) => bar(count / most) },
+    { title: "Why", cell: ([shape]) => Object.entries(reasons[shape] || {}).map(([reason, count]) => `${reason} ${count}`).join(", ") },
   ];
   replace(byId("shapes"), pairs.length ? table(`${all} sessions`, columns, pairs) : element("p", { class: "quiet" }, "None recorded."));
 }
