@@ -70,7 +70,7 @@ def sessions(
 ) -> None:
     """Chart the session shapes of a run: `-` check-in, `v` plan, `[` `]` training, `+` upload, `^` accepted, `#` late, `!` lost.
 
-    A `*` is a refusal. Over gRPC each shape that did not end well has its reasons below it, and whose they are, the server's or the device's.
+    A `*` is a refusal. Over gRPC each shape that did not end well has its reasons below it: the server's, or the device's.
     """
     with stores.existing(store) as (database, _):
         found = database.run(run)
