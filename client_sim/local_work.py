@@ -1,9 +1,10 @@
 """What a worker does for its devices: read, train, clip, round, check; the one code path for memory, processes and gRPC."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ from privacy.rounding import squared_norm
 from trainer import DeviceExamples, LocalTrainer, compile_cache
 from trainer.models import registry
 
+_Trained: TypeAlias = tuple[int, npt.NDArray[np.float32], dict[str, float]]
+"""A device, its update and what it measured."""
 BLOCK_DEVICES = 400
 """Devices whose examples are in memory at once; a multiple of what any model trains side by side."""
 
@@ -80,8 +83,16 @@ class LocalWork:
             learning_rate=training.learning_rate,
         )
 
-    def updates(self, job: Job) -> Iterator[EncodedUpdate]:
+    @property
+    def side_by_side(self) -> int:
+        """How many devices one program trains; where it is 1, a device can be given out when the one before is done."""
+        return self._trainer.side_by_side
+
+    def updates(self, job: Job, pieces: Iterable[Sequence[int]] | None = None) -> Iterator[EncodedUpdate]:
         """The encoded update of each device of `job`, in its order, computed while it is asked for.
+
+        Args:
+          pieces: rows of the job, a few at a time; the next are asked for when those before are done.
 
         A device whose cache is empty contributes zero, with the noise and the masks of any other: that it has nothing is its own affair.
 
@@ -93,15 +104,36 @@ class LocalWork:
         """
         decoded = plan.decode(job.plan)
         encoder = encoder_of(decoded)
-        for first in range(0, len(job.devices), BLOCK_DEVICES):
-            devices: list[int] = job.devices[first : first + BLOCK_DEVICES].tolist()
-            prepared = [self._examples(device, job.at_s) for device in devices]
-            examples = [arrays for arrays, _ in prepared]
-            seeds = [order_seed(job.order_seed, decoded.round_index, device) for device in devices]
-            trained = self._trainer.train_many(job.parameters, examples, seeds)
-            for device, (_, counts), (delta, metrics) in zip(devices, prepared, trained, strict=True):
-                entropy = device_entropy(job.noise_seed, decoded.round_index, device)
-                yield _encode(encoder, device, delta, metrics | counts, entropy)
+        handed = (job.devices[list(piece)].tolist() for piece in ([range(len(job.devices))] if pieces is None else pieces))
+        trained = self._one_by_one if self.side_by_side == 1 else self._in_blocks
+        for device, delta, metrics in trained(job, decoded.round_index, handed):
+            entropy = device_entropy(job.noise_seed, decoded.round_index, device)
+            yield _encode(encoder, device, delta, metrics, entropy)
+
+    def _one_by_one(self, job: Job, round_index: int, handed: Iterable[list[int]]) -> Iterator[_Trained]:
+        begun: list[tuple[int, dict[str, float]]] = []  # the one device that is being trained
+
+        def prepared() -> Iterator[tuple[DeviceExamples, int]]:
+            for device in chain.from_iterable(handed):
+                examples, counts = self._examples(device, job.at_s)
+                begun.append((device, counts))
+                yield examples, order_seed(job.order_seed, round_index, device)
+
+        for delta, metrics in self._trainer.train_each(job.parameters, prepared()):
+            device, counts = begun.pop()
+            yield device, delta, metrics | counts
+
+    def _in_blocks(self, job: Job, round_index: int, handed: Iterable[list[int]]) -> Iterator[_Trained]:
+        for devices in handed:
+            for first in range(0, len(devices), BLOCK_DEVICES):
+                yield from self._block(job, round_index, devices[first : first + BLOCK_DEVICES])
+
+    def _block(self, job: Job, round_index: int, devices: list[int]) -> Iterator[_Trained]:
+        prepared = [self._examples(device, job.at_s) for device in devices]
+        seeds = [order_seed(job.order_seed, round_index, device) for device in devices]
+        trained = self._trainer.train_many(job.parameters, [examples for examples, _ in prepared], seeds)
+        for device, (_, counts), (delta, metrics) in zip(devices, prepared, trained, strict=True):
+            yield device, delta, metrics | counts
 
     def _examples(self, device: int, now_s: float) -> tuple[DeviceExamples, dict[str, float]]:
         try:
@@ -117,23 +149,25 @@ class LocalWork:
             ) from None
 
 
-def add_up(work: LocalWork, job: Job, total: npt.NDArray[np.int64]) -> Updates:
-    """Overwrites `total`, int64 of the encoded length, with the exact sum of the job's updates.
+def add_up(work: LocalWork, job: Job, total: npt.NDArray[np.int64], pieces: Iterable[Sequence[int]] | None = None) -> Updates:
+    """Overwrites `total`, int64 of the encoded length, with the exact sum of the job's updates, or of those in `pieces`.
+
+    What was measured is in the order in which they were asked for.
 
     Raises:
       ValueError: as `LocalWork.updates`, or for a `total` of another length.
     """
     total[:] = 0
-    count = len(job.devices)
-    metrics: dict[str, npt.NDArray[np.float64]] = {"diverged": np.zeros(count)}
-    norms = np.zeros(count, np.int64)
+    measured: list[dict[str, float]] = []
+    norms: list[int] = []
     with ExactSum(total) as summing:
-        for row, update in enumerate(work.updates(job)):
+        for update in work.updates(job, pieces):
             summing.add(update.vector, update.norm_squared)
-            norms[row] = update.norm_squared
-            for name, value in (update.metrics | {"diverged": float(update.diverged)}).items():
-                metrics.setdefault(name, np.zeros(count))[row] = value
-    return Updates(total=total, count=count, metrics=metrics, norms_squared=norms)
+            norms.append(update.norm_squared)
+            measured.append(update.metrics | {"diverged": float(update.diverged)})
+    names = dict.fromkeys(name for one in measured for name in one) or ("diverged",)
+    metrics = {name: np.array([one.get(name, 0.0) for one in measured]) for name in names}
+    return Updates(total=total, count=len(norms), metrics=metrics, norms_squared=np.array(norms, np.int64))
 
 
 def order_seed(seed: int, round_index: int, device: int) -> int:

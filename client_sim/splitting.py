@@ -13,12 +13,22 @@ MOST_STARTS = 3
 """How often the same share of a job is tried before the job is given up."""
 
 
+def pieces(setup: WorkSetup, job: Job, *, most: int) -> list[npt.NDArray[np.int64]]:
+    """Rows of the job to be taken one piece after another, at most `most` pieces: the largest first, so that all end together."""
+    rows = np.argsort(-_load(setup, job), kind="stable")
+    return list(np.array_split(rows, min(most, len(rows)))) if len(rows) else []
+
+
+def _load(setup: WorkSetup, job: Job) -> npt.NDArray[np.int64]:
+    return np.minimum(setup.caches.num_examples(job.devices, job.at_s), setup.training.max_examples) + 1
+
+
 def shares(setup: WorkSetup, job: Job, count: int) -> list[npt.NDArray[np.int64]]:
     """Rows of the job for each of `count` workers, so that all have about as many examples.
 
     Integers add up to the same sum whoever adds them, so the split is free to follow the load.
     """
-    load = np.minimum(setup.caches.num_examples(job.devices, job.at_s), setup.training.max_examples) + 1
+    load = _load(setup, job)
     finish = np.zeros(count)
     owner = np.zeros(len(job.devices), np.int64)
     for row in np.argsort(-load, kind="stable"):

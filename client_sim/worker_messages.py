@@ -24,10 +24,14 @@ class Attach:
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """Put the sum of these devices' updates into your file; the parameters are in theirs."""
+    """Put the sum of the updates of the devices that you take from the queue into your file; the parameters are in theirs.
+
+    Piece k of the queue is devices[starts[k] : starts[k + 1]].
+    """
 
     plan: bytes = field(repr=False)
     devices: npt.NDArray[np.int64] = field(repr=False)
+    starts: tuple[int, ...] = field(repr=False)
     order_seed: int
     noise_seed: bytes | None = field(repr=False)
     at_s: float
@@ -55,16 +59,19 @@ class ContinueSecure:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The sum is complete."""
+    """The sum is complete; what was measured is in the order of the `pieces` that were taken."""
 
     count: int
     metrics: dict[str, npt.NDArray[np.float64]] = field(repr=False)
     norms_squared: npt.NDArray[np.int64] = field(repr=False)
+    pieces: tuple[int, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The worker has done what it was told."""
+    """The worker has done what it was told; `side_by_side` is how many devices its model trains at once."""
+
+    side_by_side: int = 1
 
 
 @dataclass(frozen=True, slots=True)

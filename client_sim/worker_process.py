@@ -1,4 +1,5 @@
-"""A worker: one process on one core, started by `client_sim.workers` as `python -m client_sim.worker_process DESCRIPTOR`.
+"""A worker: one process on one core, started by `client_sim.workers` as `python -m client_sim.worker_process SOCKET QUEUE`,
+two descriptors.
 
 Its core was chosen before it started, so nothing here can be imported too early.
 """
@@ -7,7 +8,7 @@ import gc
 import pickle
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from client_sim.executor import Job
 from client_sim.local_work import LocalWork, WorkSetup, add_up
 from client_sim.secure_work import SecureWork
 from client_sim.shared_arrays import SharedArray
+from client_sim.work_queue import taken
 from client_sim.worker_messages import Answer, Attach, BeginSecure, ContinueSecure, Done, Failed, Order, Ready, Train
 from contract.errors import ErrorCode, TuttiError
 from secagg.messages import ServerMessage
 
 
-def serve(connection: Connection) -> None:
-    """Obeys until the pool goes away."""
+def serve(connection: Connection, queue: int) -> None:
+    """Obeys until the pool goes away; `queue` is where the pieces of a round are taken from."""
     setup: WorkSetup = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the process that started this one
     try:
         work = LocalWork(setup)
@@ -31,7 +33,7 @@ def serve(connection: Connection) -> None:
         connection.send(_failed(error))
         return
     gc.freeze()  # what imports left is never garbage: without this every full collection looks at all of it
-    connection.send(Ready())
+    connection.send(Ready(work.side_by_side))
     parameters = total = secure = None
     while True:
         order: Order = connection.recv()
@@ -43,7 +45,7 @@ def serve(connection: Connection) -> None:
             case Train():
                 if parameters is None or total is None:
                     raise ValueError("Train before Attach")
-                connection.send(_train(work, order, parameters, total))
+                connection.send(_train(work, order, parameters, total, queue))
             case BeginSecure():
                 if parameters is None:
                     raise ValueError("BeginSecure before Attach")
@@ -75,13 +77,19 @@ def _continue(secure: SecureWork, messages: Mapping[int, ServerMessage]) -> Answ
         return _failed(error)
 
 
-def _train(work: LocalWork, order: Train, parameters: SharedArray, total: SharedArray) -> Answer:
-    job = _job(order, parameters)
+def _train(work: LocalWork, order: Train, parameters: SharedArray, total: SharedArray, queue: int) -> Answer:
+    job, pieces = _job(order, parameters), list[int]()
+
+    def rows() -> Iterator[range]:
+        for piece in taken(queue):
+            pieces.append(piece)
+            yield range(order.starts[piece], order.starts[piece + 1])
+
     try:
-        updates = add_up(work, job, total.array)
+        updates = add_up(work, job, total.array, rows())
     except (ValueError, TuttiError) as error:
         return _failed(error)
-    return Done(updates.count, updates.metrics, updates.norms_squared)
+    return Done(updates.count, updates.metrics, updates.norms_squared, tuple(pieces))
 
 
 def _failed(error: ValueError | TuttiError) -> Failed:
@@ -91,10 +99,10 @@ def _failed(error: ValueError | TuttiError) -> Failed:
 
 
 def main() -> None:
-    """Connects to the socket whose descriptor is the first argument."""
+    """Connects to the socket and the queue whose descriptors are the arguments."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pool decides when to stop
     try:
-        serve(Connection(int(sys.argv[1])))
+        serve(Connection(int(sys.argv[1])), int(sys.argv[2]))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the pool is gone
 

@@ -22,8 +22,9 @@ from client_sim.placement import PLATFORMS, Placement
 from client_sim.secure_cohort import SecureCohort
 from client_sim.secure_work import SecureWork
 from client_sim.shared_arrays import SharedArray
-from client_sim.splitting import MOST_STARTS, merged, shares
-from client_sim.worker_messages import Answer, Attach, BeginSecure, ContinueSecure, Done, Failed, Order, Train
+from client_sim.splitting import MOST_STARTS, merged, pieces, shares
+from client_sim.work_queue import MOST_PIECES, WorkQueue
+from client_sim.worker_messages import Answer, Attach, BeginSecure, ContinueSecure, Done, Failed, Order, Ready, Train
 from contract import plan
 from contract.errors import ErrorCode, TuttiError
 from contract.task import ModelSpec, TaskSpec
@@ -151,12 +152,14 @@ class WorkerPool:
         self._pickled = pickle.dumps(setup)
         self._parameters: list[SharedArray] = []
         self._totals: list[SharedArray] = []
+        self._queue = WorkQueue()
         usable = cores.available()
-        self._workers = [_Worker(usable[index % len(usable)], backend) for index in range(num_workers)]
+        self._workers = [
+            _Worker(usable[index % len(usable)], backend, queue=self._queue.descriptor) for index in range(num_workers)
+        ]
         for worker in self._workers:
             worker.start(self._pickled)
-        for worker in self._workers:
-            self._expect_ready(worker)
+        self._side_by_side = max([self._expect_ready(worker) for worker in self._workers])
 
     @property
     def process_ids(self) -> tuple[int, ...]:
@@ -170,13 +173,14 @@ class WorkerPool:
           TuttiError: with a worker's reason, or INTERNAL if a share of the job killed its worker `MOST_STARTS` times.
         """
         encoder = self._broadcast(job)
-        split = self._shares(job)
-        answers = self._train(job, split)
-        parts = [shared.array for share, shared in zip(split, self._totals, strict=True) if len(share)]
+        pieces = self._pieces(job)
+        answers = self._train(job, pieces)
+        split = [np.concatenate([np.empty(0, np.int64), *(pieces[k] for k in answer.pieces)]) for answer in answers.values()]
+        parts = [self._totals[index].array for index, answer in answers.items() if answer.count]
         total = parts[0].copy() if parts else np.zeros(encoder.encoded_dimension, np.int64)
         for part in parts[1:]:
             total += part
-        return merged(job, split, answers, total)
+        return merged(job, split, list(answers.values()), total)
 
     def begin_secure(self, job: Job, authority_seed: bytes) -> SecureCohort:
         """The devices of `job` as clients of a secure round, spread over the workers."""
@@ -210,41 +214,62 @@ class WorkerPool:
         """Ends the processes and waits for them."""
         for worker in self._workers:
             worker.stop()
+        if self._workers:
+            self._queue.close()
         self._workers = []
 
     def _shares(self, job: Job) -> list[npt.NDArray[np.int64]]:
         return shares(self._setup, job, len(self._workers))
 
-    def _train(self, job: Job, split: Sequence[npt.NDArray[np.int64]]) -> list[Done | None]:
-        orders = [Train(job.plan, job.devices[share], job.order_seed, job.noise_seed, job.at_s) for share in split]
-        working = [index for index, share in enumerate(split) if len(share)]
-        lost = [index for index in working if not self._workers[index].send(orders[index])]
-        answers: list[Done | None] = [None] * len(split)
-        failures: list[Failed] = []
-        for index in working:
-            answer = None if index in lost else self._workers[index].receive()
-            answer = answer or self._again(index, orders[index], job.parameters)
-            if isinstance(answer, Failed):
-                failures.append(answer)
-            elif isinstance(answer, Done):
-                answers[index] = answer
-        if failures:
-            raise TuttiError(failures[0].code, failures[0].detail)
+    def _pieces(self, job: Job) -> list[npt.NDArray[np.int64]]:
+        """Where devices train one by one, whoever is done takes the next; what trains side by side is split beforehand."""
+        if self._side_by_side == 1:
+            return pieces(self._setup, job, most=MOST_PIECES)
+        return [share for share in self._shares(job) if len(share)]
+
+    def _train(self, job: Job, pieces: Sequence[npt.NDArray[np.int64]]) -> dict[int, Done]:
+        """What each worker answered, by its index, with every piece in one answer; a sum that its worker did not finish is dropped."""
+        starts = np.cumsum([0, *map(len, pieces)]).tolist()
+        devices = job.devices[np.concatenate([np.empty(0, np.int64), *pieces])]
+        order = Train(job.plan, devices, tuple(starts), job.order_seed, job.noise_seed, job.at_s)
+        answers: dict[int, Done] = {}
+        left, idle, ended = list(range(len(pieces))), list(range(len(self._workers))), ""
+        for _ in range(MOST_STARTS if left else 0):
+            answers |= self._take(order, left, idle)
+            left = sorted(set(left).difference(*(answer.pieces for answer in answers.values())))
+            idle = [index for index in idle if index not in answers]
+            for index in idle:
+                ended = self._replace(index, job.parameters)
+            if not left:
+                break
+        if left:
+            raise TuttiError(ErrorCode.INTERNAL, f"a worker died {MOST_STARTS} times at the same work ({ended})")
         return answers
 
-    def _again(self, index: int, order: Train, parameters: npt.NDArray[np.float32]) -> Answer:
-        """Starts the worker anew and gives it the same share, whose sum it begins from zero."""
+    def _take(self, order: Train, left: list[int], workers: Sequence[int]) -> dict[int, Done]:
+        """Lets these workers take the pieces that are left; the answers of those that lived.
+
+        Raises:
+          TuttiError: with the reason of the first that could not do its work.
+        """
+        self._queue.fill(left)
+        asked = [index for index in workers if self._workers[index].send(order)]
+        answers = {index: self._workers[index].receive() for index in asked}
+        for answer in answers.values():
+            if isinstance(answer, Failed):
+                raise TuttiError(answer.code, answer.detail)
+        return {index: answer for index, answer in answers.items() if isinstance(answer, Done)}
+
+    def _replace(self, index: int, parameters: npt.NDArray[np.float32]) -> str:
+        """Starts a worker anew, with a sum of its own; how the old one ended."""
         worker = self._workers[index]
-        for _ in range(MOST_STARTS - 1):
-            worker.stop()
-            worker.start(self._pickled)
-            self._expect_ready(worker)
-            self._attach(index)
-            self._parameters[index].array[:] = parameters
-            answer = worker.receive() if worker.send(order) else None
-            if answer is not None:
-                return answer
-        raise TuttiError(ErrorCode.INTERNAL, f"a worker died {MOST_STARTS} times at the same work ({worker.how_it_ended()})")
+        worker.stop()
+        ended = worker.how_it_ended()
+        worker.start(self._pickled)
+        self._expect_ready(worker)
+        self._attach(index)
+        self._parameters[index].array[:] = parameters
+        return ended
 
     def _share_memory(self, dimension: int, encoded_dimension: int) -> None:
         shapes = (len(self._parameters[0].array), len(self._totals[0].array)) if self._totals else None
@@ -270,19 +295,21 @@ class WorkerPool:
         if not worker.send(order) or worker.receive() is None:
             raise TuttiError(ErrorCode.INTERNAL, f"a worker died before it had work ({worker.how_it_ended()})")
 
-    def _expect_ready(self, worker: "_Worker") -> None:
+    def _expect_ready(self, worker: "_Worker") -> int:
+        """How many devices it trains side by side."""
         answer = worker.receive()
         if isinstance(answer, Failed):
             raise TuttiError(answer.code, answer.detail)
-        if answer is None:
+        if not isinstance(answer, Ready):
             raise TuttiError(ErrorCode.INTERNAL, f"a worker did not start ({worker.how_it_ended()})")
+        return answer.side_by_side
 
 
 class _Worker:
     """One process and the socket to it. `send` and `receive` say by their result whether it lives."""
 
-    def __init__(self, core: int, backend: str) -> None:
-        self._core, self._backend = core, backend
+    def __init__(self, core: int, backend: str, *, queue: int) -> None:
+        self._core, self._backend, self._queue = core, backend, queue
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection[Any, Any] | None = None
 
@@ -295,8 +322,8 @@ class _Worker:
         environment = os.environ | child_environment.variables(PLATFORMS[self._backend])
         with cores.pinned(self._core) if self._backend == "cpu" else nullcontext():
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "client_sim.worker_process", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
+                [sys.executable, "-m", "client_sim.worker_process", str(theirs.fileno()), str(self._queue)],
+                pass_fds=(theirs.fileno(), self._queue),
                 env=environment,
                 stdin=subprocess.DEVNULL,
             )

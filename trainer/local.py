@@ -8,7 +8,7 @@ function of (parameters, examples, order seed), whoever computes it and in whate
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (JAX types its functions only in part.)
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -87,10 +87,27 @@ class LocalTrainer:
         """
         if len(devices) != len(order_seeds):
             raise ValueError(f"{len(devices)} devices need as many order seeds, not {len(order_seeds)}")
-        start = {name: jnp.asarray(array) for name, array in self.model.unravel(params).items()}
-        return (
-            self._one_by_one(start, devices, order_seeds) if self._lanes == 1 else self._in_lanes(start, devices, order_seeds)
-        )
+        if self._lanes == 1:
+            return self.train_each(params, zip(devices, order_seeds, strict=True))
+        return self._in_lanes(self._start(params), devices, order_seeds)
+
+    def train_each(self, params: FloatVector, devices: Iterable[tuple[DeviceExamples, int | None]]) -> Iterator[Trained]:
+        """`train` for devices with their order seeds that are asked for one at a time, each once the one before is trained.
+
+        Raises:
+          ValueError: if this model trains several devices side by side, or `params` has another shape than (d,).
+        """
+        if self.side_by_side > 1:
+            raise ValueError(f"{self.model.name} trains {self.side_by_side} devices side by side")
+        return self._one_by_one(self._start(params), devices)
+
+    @property
+    def side_by_side(self) -> int:
+        """How many devices one program trains."""
+        return self._lanes
+
+    def _start(self, params: FloatVector) -> Params:
+        return {name: jnp.asarray(array) for name, array in self.model.unravel(params).items()}
 
     @property
     def _lanes(self) -> int:
@@ -135,8 +152,8 @@ class LocalTrainer:
             order_seed=order_seed,
         )
 
-    def _one_by_one(self, start: Params, devices: Sequence[DeviceExamples], seeds: Sequence[int | None]) -> Iterator[Trained]:
-        for examples, seed in zip(devices, seeds, strict=True):
+    def _one_by_one(self, start: Params, devices: Iterable[tuple[DeviceExamples, int | None]]) -> Iterator[Trained]:
+        for examples, seed in devices:
             plan = self._batches(examples, seed)
             params, totals, programs = start, None, len(self._shapes)
             for indices, rows in zip(plan.indices, plan.rows, strict=True):
