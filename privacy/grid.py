@@ -5,6 +5,7 @@ of arrival, and the rounding is inside the accounted sensitivity: the mechanism 
 device keeps by construction and the server checks.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Grid:
     @property
     def norm_bound_squared(self) -> int:
         """The largest squared norm, in steps, of a vector that may enter a sum."""
-        return rounding.squared_norm_bound(scaled_norm=self.clip_norm / self.step, dimension=self.dimension, beta=self.beta)
+        return _norm_bound(self.clip_norm / self.step, self.dimension, self.beta)
 
     @property
     def inflation(self) -> float:
@@ -95,15 +96,33 @@ class Grid:
           steps is at most 2^-16 steps, 2^-24 on grids finer than `grid_rounding.LARGEST_NORM`, and |x| 2^-23 more where it is
           scaled in single precision (norms below `rounding.SINGLE_BELOW` steps).
         """
+        return self.rounded(delta, Keystream(entropy(KEY_BYTES), "stochastic rounding", 0))[0]
+
+    def rounded(
+        self, delta: NDArray[np.float32], coins: Keystream, *, length: float | None = None
+    ) -> tuple[NDArray[np.int32], int]:
+        """`encode` with the coins that come next in a stream, and the exact squared norm of what it gives.
+
+        Args:
+          length: `grid_rounding.length(delta)`, where it is known already.
+
+        Raises:
+          ValueError: as `encode`.
+
+        Guarantee: as `encode`; the squared norm is at most `norm_bound_squared`.
+        """
         if delta.shape != (self.dimension,):
             raise ValueError(f"delta must have shape ({self.dimension},), not {delta.shape}")
         vector, bound = delta.astype(np.float32, copy=False), self.norm_bound_squared
-        stream = Keystream(entropy(KEY_BYTES), "stochastic rounding", 0)
         if math.isqrt(bound) <= grid_rounding.LARGEST_NORM:
-            factor = rounding.clipping_factor(vector, clip_norm=self.clip_norm, scale=1 / self.step)
-            return grid_rounding.clip_and_round(vector, factor, bound, stream)
+            norm = grid_rounding.length(vector) if length is None else length
+            if not math.isfinite(norm):
+                raise ValueError("the vector holds a value that is not finite")
+            factor = (self.clip_norm / norm if norm > self.clip_norm else 1.0) / self.step
+            return grid_rounding.clip_and_round(vector, factor, bound, coins)
         scaled = rounding.scaled_to_norm(vector, clip_norm=self.clip_norm, scale=1 / self.step)
-        return rounding.round_within(scaled, bound, stream)
+        whole = rounding.round_within(scaled, bound, coins)
+        return whole, rounding.squared_norm(whole)
 
     def accepts(self, vector: NDArray[np.int32]) -> bool:
         """Whether `vector` is a contribution that the accounting covers: int32, shape (d,), within the norm."""
@@ -136,6 +155,12 @@ def plan(
     ):
         step /= 2
     return Grid(dimension=dimension, clip_norm=clip_norm, step=step, beta=beta)
+
+
+@functools.lru_cache(maxsize=256)
+def _norm_bound(scaled_norm: float, dimension: int, beta: float) -> int:
+    """Kept, since it is asked for again with every vector."""
+    return rounding.squared_norm_bound(scaled_norm=scaled_norm, dimension=dimension, beta=beta)
 
 
 def finest(*, dimension: int, clip_norm: float) -> Grid:

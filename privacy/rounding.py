@@ -15,7 +15,6 @@ from privacy.keystream import Keystream
 
 DEFAULT_BETA = math.exp(-0.5)
 _BLOCK = 1 << 16
-_HALF = 1 << 15
 _MOST_ATTEMPTS = 1000
 _ROW = 1 << 13
 SINGLE_BELOW = float(1 << 18)
@@ -94,8 +93,8 @@ def squared_norm(vector: NDArray[np.int32]) -> int:
     25
     """
     total, single = 0, True
-    for start in range(0, vector.size, _HALF):
-        block = vector[start : start + _HALF]
+    for start in range(0, vector.size, _BLOCK):
+        block = vector[start : start + _BLOCK]
         norm = _whole_norm(block.astype(np.float32), below=1 << 24) if single else None
         if norm is None:
             single, norm = False, _whole_norm(block.astype(np.float64), below=1 << 53)
@@ -131,17 +130,18 @@ def round_within(scaled: NDArray[np.float64] | NDArray[np.float32], bound: int, 
     return out
 
 
-def redrawn_until_within(bound: int, attempt: Callable[[], int]) -> None:
-    """Calls `attempt`, which draws a rounding anew and returns its exact squared norm, until that is at most `bound`.
+def redrawn_until_within(bound: int, attempt: Callable[[], int]) -> int:
+    """Calls `attempt`, which draws a rounding anew and returns its exact squared norm, until that is at most `bound`; returns it.
 
     Raises:
       ValueError: after 1000 attempts.
 
-    >>> redrawn_until_within(4, iter([9, 5, 4]).__next__)
+    >>> redrawn_until_within(4, iter([9, 5, 3]).__next__)
+    3
     """
     for _ in range(_MOST_ATTEMPTS):
-        if attempt() <= bound:
-            return
+        if (norm_squared := attempt()) <= bound:
+            return norm_squared
     raise ValueError(f"no rounding of this vector has a squared norm of at most {bound}")
 
 
@@ -171,9 +171,9 @@ def _uniform(like: NDArray[np.float64] | NDArray[np.float32], stream: Keystream)
 
 
 def _whole_norm(block: NDArray[np.float32] | NDArray[np.float64], *, below: int) -> int | None:
-    """Exact squared norm of whole numbers, at most 2^15; None where a part of it is not below `below`."""
+    """Exact squared norm of whole numbers, at most 2^16; None where a part of it is not below `below`."""
     parts = _row_norms(block)
-    return None if any(part >= below for part in parts) else sum(int(part) for part in parts)
+    return None if max(parts) >= below else sum(map(int, parts))
 
 
 def _row_norms(values: NDArray[np.float32] | NDArray[np.float64]) -> list[float]:
