@@ -3,7 +3,8 @@
     python benchmarks/ledger_million.py [--sizes 1000 10000 100000 1000000] [--store DIRECTORY-OR-URL]
 
 prints one JSON object: for each size the seconds of appending up to it (in batches, and one transaction an entry), of a page in the middle,
-of an inclusion and a consistency proof with their lengths, of signing, of a whole verification, and the bytes of the store.
+of the first list of a fresh process (which checks how every entry is filed), of an inclusion and a consistency proof with their lengths, of
+signing, of a whole verification (of the list and of this the processor time too), and the bytes of the store.
 """
 
 import argparse
@@ -13,14 +14,15 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from contract import canonical
+from contract import canonical, task
 from privacy import events
 from privacy.ledger import entries, merkle, proofs
 from privacy.ledger.notes import SignerKey
 from server.store.crosscheck import verify_store
 from server.store.store import Store
+from server.tasks import model_length
 
 KEY = SignerKey("tutti-ledger/benchmark", bytes(range(32)))
 ROUNDS = 2_000
@@ -50,7 +52,17 @@ def bodies(first: int, last: int) -> list[bytes]:
     return made
 
 
-TASK: dict[str, canonical.Json] = {"name": "benchmark", "privacy": {"mechanism": "tree", "delta": "0.0000000001"}}
+TASK = cast(
+    dict[str, canonical.Json],
+    canonical.plain(
+    task.parse_mapping(
+        {
+            "name": "benchmark", "population": "p", "model": {"name": "mlp"}, "rounds": ROUNDS,
+            "cohort": {"report_goal": 6500, "minimum_reports": 5200, "minimum_separation": 313, "max_participations": 6},
+            "privacy": {"mechanism": "tree", "clip_norm": 1.0, "noise_multiplier": 7.0, "delta": 1e-10},
+        }
+    )),
+)  # fmt: skip
 DIGEST = canonical.digest(TASK)
 
 
@@ -71,25 +83,45 @@ def seconds(work: Callable[[], object], repeats: int = 1) -> float:
     return statistics.median(taken)
 
 
-def measure(store: Store, size: int, appended_s: float, path: Path | None) -> dict[str, Any]:
+def first_list(where: str) -> None:
+    store = Store.open(where)
+    if not list(store.ledger.entries(run=_run(0), limit=1)):
+        raise SystemExit("the first run is not on the list")
+    store.close()
+
+
+def processor(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def measure(store: Store, where: str, size: int, appended_s: float, path: Path | None) -> dict[str, Any]:
     middle, root = size // 2, store.tree_head().root()
     proof = store.ledger.inclusion_proof(middle)
     leaf = merkle.leaf_hash(store.ledger.entry(middle).body)
     if not proofs.verify_inclusion(leaf=leaf, index=middle, size=size, proof=proof, root=root):
         raise SystemExit("the inclusion proof does not verify")
     one_by_one = bodies(size, size + 100)
-    verification: list[Any] = []
+    verification, verified = list[Any](), list[float]()
     result = {
         "entries": size,
         "append_batches_s": appended_s,
         "page_of_100_ms": 1e3 * seconds(lambda: list(store.ledger.entries(start=middle, limit=100)), 9),
+        "first_list_s": seconds(lambda: first_list(where), 3),
+        "first_list_cpu_s": processor(lambda: first_list(where)),
         "page_of_a_run_ms": 1e3 * seconds(lambda: list(store.ledger.entries(run=_run(middle), start=middle, limit=100)), 9),
         "inclusion_proof_ms": 1e3 * seconds(lambda: store.ledger.inclusion_proof(middle), 9),
         "inclusion_hashes": len(proof),
         "consistency_proof_ms": 1e3 * seconds(lambda: store.ledger.consistency_proof(middle), 9),
         "consistency_hashes": len(store.ledger.consistency_proof(middle)),
         "sign_ms": 1e3 * seconds(lambda: store.ledger.sign(KEY), 3),
-        "verify_s": seconds(lambda: verification.append(verify_store(store, key=KEY.verifier))),
+        "verify_s": seconds(
+            lambda: verified.append(
+                processor(lambda: verification.append(verify_store(store, key=KEY.verifier, length_of=model_length)))
+            )
+        ),
+        "verify_cpu_s": verified[0],
         "problems": sorted({problem.kind.value for problem in verification[0].problems} - {"entry-without-row"}),
         "bytes_an_entry": None if path is None else _bytes(path) / size,
     }
@@ -111,7 +143,8 @@ def main() -> None:
     parser.add_argument("--store")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        store = Store.open(arguments.store or folder)
+        where = arguments.store or folder
+        store = Store.open(where)
         path = None if arguments.store else Path(folder) / "tutti.db"
         rows: list[dict[str, Any]] = []
         for size in sorted(arguments.sizes):
@@ -119,7 +152,7 @@ def main() -> None:
             while (first := store.tree_head().size) < size:
                 batch = bodies(first, min(first + BATCH, size))
                 appended_s += seconds(lambda batch=batch: store.ledger.append(*batch))
-            rows.append(measure(store, size, appended_s, path))
+            rows.append(measure(store, where, size, appended_s, path))
         store.close()
     print(json.dumps({"benchmark": "ledger_million", "sizes": rows}, indent=1))
 
