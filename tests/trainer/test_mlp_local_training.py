@@ -118,3 +118,27 @@ def test_trainer_refuses_what_is_not_positive(trainer: LocalTrainer, change: dic
 def test_parameters_of_another_length_are_refused(trainer: LocalTrainer) -> None:
     with pytest.raises(ValueError, match=r"shape \(54270,\)"):
         trainer.train(np.zeros(3, np.float32), device(0, 2), 0)
+
+
+def test_features_may_come_as_lists_arrays_and_pictures() -> None:
+    flat = stream(1, "pictures").random(784, dtype=np.float32)
+    mixed = get("mlp").featurize(
+        [{"x": flat, "y": 1}, {"x": flat.reshape(28, 28), "y": np.int64(2)}, {"x": flat.tolist(), "y": 3}]
+    )
+    alike = get("mlp").featurize([{"x": flat.reshape(28, 28).astype(np.float64), "y": label} for label in (1, 2, 3)])
+    for found in (mixed, alike):
+        np.testing.assert_array_equal(found.arrays["x"], np.stack([flat] * 3))
+        assert found.arrays["x"].dtype == np.float32
+        assert found.arrays["y"].tolist() == [1, 2, 3]
+    nothing = get("mlp").featurize([])
+    assert nothing.arrays["x"].shape == (0, 784)
+    assert nothing.num_examples == 0
+
+
+@pytest.mark.parametrize("bad", [[0.0] * 783, [0.0] * 1568, 0.0, None])
+def test_features_of_another_length_are_refused_by_their_example(bad: object) -> None:
+    good = {"x": [0.0] * 784, "y": 0}
+    for examples in ([good, good, {"x": bad, "y": 0}], [{"x": bad, "y": 0}] * 3):
+        at = 2 if examples[0] is good else 0
+        with pytest.raises(ValueError, match=f"example {at}: x must hold 784 finite numbers"):
+            get("mlp").featurize(examples)

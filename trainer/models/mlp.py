@@ -1,13 +1,14 @@
 """`mlp`: one hidden ReLU layer, 784-64-62, the small model of the field's benchmarks (54,270 parameters)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.model import Arrangement, Array, Batch, DeviceExamples, Example, Model, Params, Sums
+from trainer.model import Arrangement, Array, Batch, DeviceExamples, Example, FloatVector, Model, Params, Sums
 
 
 def build(inputs: int = 784, hidden: int = 64, classes: int = 62) -> Model:
@@ -45,20 +46,30 @@ def build(inputs: int = 784, hidden: int = 64, classes: int = 62) -> Model:
 
 
 def _featurize(examples: Sequence[Example], inputs: int, classes: int) -> DeviceExamples:
-    x = np.zeros((len(examples), inputs), np.float32)
-    y = np.zeros(len(examples), np.int32)
-    for row, example in enumerate(examples):
-        features = np.asarray(example["x"], np.float32).reshape(-1)
-        if features.shape != (inputs,):
-            raise ValueError(f"example {row}: x must hold {inputs} finite numbers, not {features.shape[0]}")
-        label = int(example["y"])
+    x = _rows([example["x"] for example in examples], inputs)
+    labels = [int(example["y"]) for example in examples]
+    for row, label in enumerate(labels):
         if not 0 <= label < classes:
             raise ValueError(f"example {row}: y must lie in 0..{classes - 1}, not {label}")
-        x[row], y[row] = features, label
-    finite = np.isfinite(x).all(axis=1)
+    finite = np.isfinite(x)
     if not finite.all():
-        raise ValueError(f"example {int(np.argmin(finite))}: x must hold {inputs} finite numbers")
-    return DeviceExamples({"x": x, "y": y})
+        raise ValueError(f"example {int(np.argmin(finite.all(axis=1)))}: x must hold {inputs} finite numbers")
+    return DeviceExamples({"x": x, "y": np.array(labels, np.int32)})
+
+
+def _rows(features: Sequence[Any], inputs: int) -> FloatVector:
+    """Features of any shape with `inputs` numbers as the rows of one array, float32 of shape (n, inputs)."""
+    try:
+        x = np.array(features, np.float32)  # all at once, where they are alike
+    except ValueError:
+        x = np.empty(0, np.float32)
+    if len(x) == len(features) and x.size == len(features) * inputs:
+        return x.reshape(-1, inputs)
+    rows = [np.asarray(one, np.float32).reshape(-1) for one in features]
+    for row, values in enumerate(rows):
+        if values.size != inputs:
+            raise ValueError(f"example {row}: x must hold {inputs} finite numbers, not {values.size}")
+    return np.stack(rows)
 
 
 def _loss(params: Params, batch: Batch, mask: Array) -> tuple[Array, Sums]:
