@@ -6,8 +6,11 @@ any order. It is the only module that constructs NumPy generators.
 
 import functools
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def stream(seed: int, *labels: int | str) -> np.random.Generator:
@@ -29,12 +32,33 @@ def uniform_by_device(seed: int, devices: np.ndarray, *labels: int | str) -> np.
     """
     base = _base(seed, *labels)
     with np.errstate(over="ignore"):
-        x = (devices.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + base
-        for _ in range(2):  # splitmix64's finaliser, twice
-            x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            x = x ^ (x >> np.uint64(31))
+        x = _mixed((devices.astype(np.uint64) + np.uint64(1)) * _GOLDEN + base)
     return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def orders(seeds: Sequence[int], counts: Sequence[int], *labels: int | str) -> list[np.ndarray]:
+    """For each seed a uniform order of 0 .. count - 1, int64 of shape (count,): a function of (seed, count, labels), many at once.
+
+    >>> [order.tolist() for order in orders([3, 4, 3], [4, 2, 4], "doc")]
+    [[3, 2, 0, 1], [0, 1], [3, 2, 0, 1]]
+    """
+    sizes = np.array(counts, np.int64)
+    ends = np.cumsum(sizes)
+    owners = np.repeat(np.arange(len(sizes)), sizes)
+    positions = np.arange(len(owners)) - (ends - sizes)[owners]
+    with np.errstate(over="ignore"):
+        own = _mixed(np.array([seed % (1 << 64) for seed in seeds], np.uint64) + _base(0, *labels))
+        drawn = _mixed((positions.astype(np.uint64) + np.uint64(1)) * _GOLDEN + own[owners])
+    return np.split(positions[np.lexsort((drawn, owners))], ends[:-1])[: len(sizes)]
+
+
+def _mixed(x: np.ndarray) -> np.ndarray:
+    """splitmix64's finaliser, twice."""
+    for _ in range(2):
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x = x ^ (x >> np.uint64(31))
+    return x
 
 
 @functools.lru_cache(maxsize=1024, typed=True)
