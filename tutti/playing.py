@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from client_sim.data.loader import Loader
 from client_sim.placement import Placement
 from contract.clock import SystemClock
-from privacy.report import price_of, shown_up
+from privacy.report import Standing, price_of, shown_up, summarize
 from server.faults import FaultHook
 from server.keys import KeyDirectory
 from server.registration import seeded
@@ -54,14 +54,14 @@ def play(
     clock = SystemClock()
     began = clock.now_s()
     progress.started(committed=registered.next_leaf, note=projected(prepared, registered))
-    known = "noise" in seeded(registered.settings)
+    spending = _Spending(database, registered)
     held_out = HeldOut.of(prepared.model, loader)
     played = loopback.rounds if registered.settings["transport"] == "grpc" else simulation.rounds
     rounds = played if engine is None else partial(simulation.rounds, engine=engine)
     for facts in rounds(database, keys, registered, prepared, loader, workers=workers, faults=faults, directory=directory):
-        spent = {} if known else _so_far(prepared, facts)
+        spent = spending.now()
         database.add_facts(registered.id, int(facts["round"]), {**facts.get("seen", {}), **spent})
-        shown = {**facts, **spent, "claim": None, "seen": None}
+        shown = {**facts, **spent, "seen": None}
         progress.round_ended(shown)
         if database.run(registered.id).state in (RunState.PAUSED, RunState.CANCELLED):
             break
@@ -74,7 +74,7 @@ def play(
 
 
 def projected(prepared: PreparedTask, run: Run) -> str:
-    """What all rounds of a run would cost, in a line."""
+    """What all rounds of a run cost at worst, in a line."""
     spec, name = prepared.spec, run.id[:12]
     if "noise" in seeded(run.settings):
         return f"run {name}: its noise comes from a seed that is known, nothing is promised"
@@ -82,10 +82,21 @@ def projected(prepared: PreparedTask, run: Run) -> str:
     if cost is None:
         why = "no privacy mechanism" if spec.privacy.mechanism == "none" else "nothing is promised at this noise"
         return f"run {name}: {why}, epsilon is unbounded"
-    return f"run {name}: all {spec.rounds} rounds will cost epsilon {shown_up(cost.epsilon)} at delta {cost.delta:g} ({cost.conversion})"
+    most = f"epsilon {shown_up(cost.epsilon)} at delta {cost.delta:g} ({cost.conversion})"
+    return f"run {name}: all {spec.rounds} rounds will cost {most} at most"
 
 
-def _so_far(prepared: PreparedTask, facts: Mapping[str, Any]) -> dict[str, Any]:
-    claim = facts.get("claim") or prepared.mechanism.event(facts["leaf"] + 1)
-    cost = price_of(claim, prepared.spec.privacy.delta)
-    return {} if cost is None else {"rho": cost.rho, "epsilon": cost.epsilon}
+class _Spending:
+    """What a run has spent after each of its rounds, by its entries alone: what `summarize` says of all of them at that time."""
+
+    def __init__(self, database: Store, run: Run) -> None:
+        self._ledger, self._run = database.ledger, run.id
+        self._standing, self._next = Standing(), 0
+
+    def now(self) -> dict[str, float | None]:
+        """rho and epsilon over all outcomes so far; None where there is no line, or no bound."""
+        for entry in self._ledger.entries(run=self._run, start=self._next):
+            self._standing.take(entry.body)
+            self._next = entry.index + 1
+        found = summarize(self._standing.bodies)
+        return {"rho": found.rho, "epsilon": found.epsilon}

@@ -141,7 +141,7 @@ def _epsilon(axes: Axes, shown: History, colour: str) -> None:
     points = [(row["round"], epsilon) for row, epsilon in zip(shown.rounds, shown.epsilons, strict=True) if epsilon is not None]
     if points:
         axes.step([x for x, _ in points], [y for _, y in points], where="post", color=colour)
-        _label(axes, f"epsilon at delta {shown.delta:g}, charged so far")
+        _label(axes, f"epsilon at delta {shown.delta:g}, spent so far")
     else:
         axes.text(0.5, 0.5, "nothing is promised:\nepsilon is unbounded", ha="center", va="center", transform=axes.transAxes)
         _label(axes, "epsilon")

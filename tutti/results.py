@@ -69,14 +69,15 @@ def run_line(store: Store, run: Run) -> dict[str, Any]:
         "planned": run.spec.rounds,
         "epsilon": summary.epsilon,
         "delta": summary.delta,
+        "open_round": summary.open_round,
         "started": run.created_at,
     }
 
 
 def events_by_round(store: Store, run: Run) -> dict[int, Mapping[str, Any]]:
-    """The cumulative event that was charged for each round."""
-    bodies = [json.loads(entry.body) for entry in store.entries(run=run.id) if entry.kind == "round-charged"]
-    return {body["round"]: body["event"] for body in bodies}
+    """The cumulative event after each round: its outcome's, or its charge's worst case where it gave no model."""
+    bodies = [json.loads(entry.body) for entry in store.entries(run=run.id) if entry.kind in ("round-charged", "round-outcome")]
+    return {body["round"]: body["event"] for body in bodies if "event" in body}
 
 
 def differences(first: TaskSpec, second: TaskSpec) -> dict[str, tuple[Any, Any]]:

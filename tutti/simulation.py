@@ -97,7 +97,7 @@ def rounds(
         for trace in simulator.rounds():
             facts = _seen(trace, oracle)
             # `seen` is kept by whoever plays the rounds, with what they add: one write to the disk for both.
-            yield {**facts, **trace.facts, "claim": orchestrator.claim(), "seen": facts}
+            yield {**facts, **trace.facts, "seen": facts}
         record_findings(database, run, oracle)
 
 

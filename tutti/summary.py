@@ -71,7 +71,9 @@ def _epsilon(privacy: Mapping[str, Any]) -> str:
         if value is not None and name != privacy["conversion"]
     )
     also = f"; {others}" if others else ""
-    return f"{shown_up(privacy['epsilon'])} at delta {privacy['delta']:g} ({privacy['conversion']} conversion{also})"
+    opened = privacy["open_round"]
+    worst = "" if opened is None else f"; round {opened} is charged and has no outcome yet: it counts at its worst case"
+    return f"{shown_up(privacy['epsilon'])} at delta {privacy['delta']:g} ({privacy['conversion']} conversion{also}){worst}"
 
 
 def _print_files(console: Console, files: Mapping[str, str]) -> None:

@@ -218,8 +218,16 @@ def _guarantee(record: RunRecord, event: Facts | None, whole: RunCost) -> dict[s
         "statement": _statement(priced, scope, looks=any(facts["event"] is not None for facts in record.tuned)),
         "colluding": None if colluding is None else claims.of(_dearer(whole, cost.of(record, colluding)), record.delta),
         "group": {"devices": devices, **claims.of(whole.of_group(devices), record.delta)},
-        "remarks": [*claims.remarks(event, record.delta), *_size_of_delta(record)],
+        "remarks": [*claims.remarks(event, record.delta), *_size_of_delta(record), *_worst_cases(record, planned=planned)],
     }
+
+
+def _worst_cases(record: RunRecord, *, planned: bool) -> list[str]:
+    """Which of the numbers are of what may happen, not of what did."""
+    if planned:
+        return ["this is what all planned rounds cost at worst."]
+    opened = record.open_round
+    return [] if opened is None else [f"round {opened} is charged and has no outcome yet: it counts at its worst case."]
 
 
 def _dearer(curious: RunCost, colluding: RunCost) -> Price | None:

@@ -83,6 +83,13 @@ class RunRecord:
         return [facts for facts in self.outcomes if facts["result"] == "committed"]
 
     @property
+    def open_round(self) -> int | None:
+        """The newest round if it is charged and has no outcome yet, so that it counts at its worst case; else None."""
+        if self.latest is None or any(facts["round"] == self.latest["round"] for facts in self.outcomes):
+            return None
+        return self.latest["round"]
+
+    @property
     def violated(self) -> Sequence[Facts]:
         """Assumptions that were measured and did not hold."""
         return [facts for facts in self.checked if self.status_of(facts) == measured.VIOLATED]

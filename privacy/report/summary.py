@@ -26,6 +26,8 @@ class PrivacySummary:
     adjacency: str
     tier: str
     first_lines: tuple[str, ...]
+    open_round: int | None = None
+    """The round that is charged and has no outcome yet: it counts at its worst case."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; every key is always there."""
@@ -40,6 +42,7 @@ class PrivacySummary:
             "adjacency": self.adjacency,
             "tier": self.tier,
             "first_lines": list(self.first_lines),
+            "open_round": self.open_round,
         }
 
 
@@ -70,6 +73,7 @@ def summarize(bodies: Sequence[bytes], *, violated: Sequence[str] = ()) -> Priva
         adjacency=record.registered["facts"]["adjacency"],
         tier=tier(price.epsilon if price else None),
         first_lines=(*lines[:at], *(f"VIOLATED: {name}." for name in violated), *lines[at:]),
+        open_round=record.open_round,
     )
 
 

@@ -47,7 +47,10 @@ class Page(BaseModel, Generic[Item]):
 
 
 class PrivacyBody(BaseModel):
-    """What has been spent. `epsilon` is null when unbounded; it holds at `delta`, by `conversion`."""
+    """What has been spent, by all outcomes so far. `epsilon` is null when unbounded; it holds at `delta`, by `conversion`.
+
+    `open_round` is charged and has no outcome yet, so that it counts at its worst case; null if there is none.
+    """
 
     mechanism: str
     rho: float | None
@@ -59,6 +62,7 @@ class PrivacyBody(BaseModel):
     adjacency: str
     tier: str
     first_lines: list[str]
+    open_round: int | None
 
 
 class JobBody(BaseModel):

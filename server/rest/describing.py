@@ -8,9 +8,8 @@ from typing import Any
 
 from contract import task
 from privacy import accounting
-from privacy.ledger.entries import EntryKind
 from privacy.ledger.spending import counted
-from privacy.report import PrivacySummary, price_of, summarize
+from privacy.report import PrivacySummary, Standing, price_of, summarize
 from server.budgets import BudgetGuard
 from server.jobs import Job
 from server.recorder import planned_claims
@@ -18,14 +17,6 @@ from server.rest import bodies
 from server.rest.services import Services
 from server.store.values import Round, Run
 from server.tasks import PreparedTask
-
-_BESIDE_ROUNDS = frozenset(
-    kind.value
-    for kind in (
-        EntryKind.RUN_REGISTERED, EntryKind.PARAMETER_TUNED, EntryKind.ASSUMPTION_CHECKED, EntryKind.AUDIT_RECORDED
-    )
-)  # fmt: skip
-"""What a run's cost and its first lines depend on, but for its newest charge."""
 
 
 def run_body(run: Run, job: Job | None) -> bodies.RunBody:
@@ -50,10 +41,10 @@ def run_detail(services: Services, run: Run) -> bodies.RunDetail:
 
 def spent(services: Services, run: Run) -> PrivacySummary:
     """What a run has spent, recomputed from its entries."""
-    found = [(json.loads(entry.body), entry.body) for entry in services.store.entries(run=run.id)]
-    charges = [body for facts, body in found if facts["kind"] == EntryKind.ROUND_CHARGED.value]
-    beside = [body for facts, body in found if facts["kind"] in _BESIDE_ROUNDS and "covered_by" not in facts]
-    return _summary(*beside, *charges[-1:])
+    standing = Standing()
+    for entry in services.store.entries(run=run.id):
+        standing.take(entry.body)
+    return _summary(*standing.bodies)
 
 
 def privacy_body(summary: PrivacySummary) -> bodies.PrivacyBody:

@@ -17,7 +17,10 @@ from server.store.values import Round, RunState
 
 router = APIRouter(prefix="/v1", tags=["runs"])
 POLL_S = 0.4
-_FLEET_FACT = "virtual_s"
+_LAST_FACT = "epsilon"
+"""What whoever plays a simulated run adds to a round last, a moment after its outcome."""
+LAST_LOOKS = 5
+"""How often the newest round of a run that is over is looked at again for that: its player may have died in that moment."""
 STREAM = {200: {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 
 
@@ -34,10 +37,13 @@ def events(
 
 
 async def _events(services: Services, run: str, cursor: int) -> AsyncIterator[ServerSentEvent]:
-    told, clock = "", SystemClock()
+    told, clock, looks = "", SystemClock(), LAST_LOOKS
     until_s = clock.now_s() + services.longest_stream_s
     while clock.now_s() <= until_s:
-        state, over, rounds = await asyncio.to_thread(_news, services, run, cursor)
+        state, over, rounds, whole = await asyncio.to_thread(_news, services, run, cursor)
+        if not whole and looks:
+            rounds.pop()
+            over, looks = False, looks - int(over)
         if state != told:
             told = state
             yield ServerSentEvent(event="state", data=state)
@@ -50,8 +56,8 @@ async def _events(services: Services, run: str, cursor: int) -> AsyncIterator[Se
         await asyncio.sleep(POLL_S)
 
 
-def _news(services: Services, name: str, cursor: int) -> tuple[str, bool, list[Round]]:
-    """The run's state, whether nothing more will come, and rounds from `cursor` on that have an outcome.
+def _news(services: Services, name: str, cursor: int) -> tuple[str, bool, list[Round], bool]:
+    """The run's state, whether nothing more will come, rounds from `cursor` on that have an outcome, and whether the newest is whole.
 
     The state is read first: what had ended before it was read has left all its rounds by the time they are read.
     """
@@ -61,7 +67,5 @@ def _news(services: Services, name: str, cursor: int) -> tuple[str, bool, list[R
     elsewhere = job is None and run.state is RunState.RUNNING  # `tutti run` plays it, or devices do
     over = not (played or waits or elsewhere)
     rounds = [row for row in services.store.rounds(name, start=cursor) if row.outcome_entry is not None]
-    simulated = played or (elsewhere and not launching.waits_for_devices(run))
-    if rounds and simulated and _FLEET_FACT not in rounds[-1].facts:
-        rounds.pop()  # what the fleet saw of the newest round comes a moment after its outcome
-    return describing.run_body(run, job).model_dump_json(), over, rounds
+    whole = not rounds or launching.waits_for_devices(run) or _LAST_FACT in rounds[-1].facts
+    return describing.run_body(run, job).model_dump_json(), over, rounds, whole

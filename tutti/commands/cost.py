@@ -56,7 +56,7 @@ def cost(
     else:
         rho = "" if price.rho is None else f", rho {shown_up(price.rho)}"
         console.print(
-            f"{spec.name}: {prepared.spec.rounds} rounds cost epsilon {shown_up(price.epsilon)} at delta {price.delta:g} "
+            f"{spec.name}: {prepared.spec.rounds} rounds cost at most epsilon {shown_up(price.epsilon)} at delta {price.delta:g} "
             f"({price.conversion} conversion){rho}",
             soft_wrap=True,
         )

@@ -48,7 +48,8 @@ def list_runs(
     for name in ("run", "task", "state", "rounds", "epsilon", "started"):
         table.add_column(name, overflow="fold" if name == "task" else "ellipsis", no_wrap=name != "task")
     for row in rows:
-        epsilon = "" if row["epsilon"] is None else f"{shown_up(row['epsilon'], 3)} at {row['delta']:g}"
+        most = "" if row["open_round"] is None else "at most "
+        epsilon = "" if row["epsilon"] is None else f"{most}{shown_up(row['epsilon'], 3)} at {row['delta']:g}"
         started = f"{row['started'][5:10]} {row['started'][11:16]}"
         table.add_row(row["run"][:12], row["task"], row["state"], f"{row['rounds']}/{row['planned']}", epsilon, started)
     console = Console(highlight=False)

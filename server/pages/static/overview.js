@@ -67,7 +67,7 @@ function task() {
 async function askCost() {
   const cost = await send("POST", "/v1/cost", { task: task() });
   const told = cost.epsilon === null ? "no bound: epsilon is infinite"
-    : `epsilon ${price(cost.epsilon)} at delta ${number(cost.delta)} (${cost.conversion}), rho ${price(cost.rho)}`;
+    : `at most epsilon ${price(cost.epsilon)} at delta ${number(cost.delta)} (${cost.conversion}), rho ${price(cost.rho)}`;
   notice(byId("answer"), "good", `${cost.rounds} rounds of ${cost.mechanism} would cost ${told}; unit ${cost.unit}, ${cost.adjacency}.`);
 }
 

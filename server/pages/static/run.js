@@ -33,7 +33,8 @@ function showHead(run) {
   const privacy = run.privacy;
   replace(byId("first-lines"), ...privacy.first_lines.map((line) =>
     element("p", { class: /GUARANTEE VOID|VIOLATED|NO GUARANTEE/.test(line) ? "notice bad" : "notice warn" }, line)));
-  const epsilon = privacy.epsilon === null ? ["unbounded", ""] : [price(privacy.epsilon), `at delta ${number(privacy.delta)}, ${privacy.conversion}`];
+  const worst = privacy.open_round === null ? "" : `, round ${privacy.open_round} at its worst case until it ends`;
+  const epsilon = privacy.epsilon === null ? ["unbounded", ""] : [price(privacy.epsilon), `at delta ${number(privacy.delta)}, ${privacy.conversion}${worst}`];
   replace(byId("tiles"),
     tile("Rounds", `${run.rounds} / ${run.planned}`, `${run.abandoned} abandoned`),
     tile("Epsilon spent", ...epsilon),
