@@ -13,6 +13,7 @@ from contract.entropy import Entropy
 from contract.plan import Plan, rotation_seed
 from privacy.distributed import DistributedPlan
 from privacy.grid import Grid
+from privacy.keystream import KEY_BYTES, Keystream
 from privacy.norm_tracking import RoundNorms, bits_are_sound
 
 _NO_METRICS: Mapping[str, float] = MappingProxyType({})
@@ -78,10 +79,18 @@ class GridEncoder:
         self, delta: npt.NDArray[np.float32], entropy: Entropy, metrics: Mapping[str, float] = _NO_METRICS
     ) -> npt.NDArray[np.int32]:
         del metrics  # under central privacy nothing but the update leaves the device
+        return self.rounded(delta, Keystream(entropy(KEY_BYTES), "stochastic rounding", 0))[0]
+
+    def rounded(
+        self, delta: npt.NDArray[np.float32], coins: Keystream, *, length: float | None = None
+    ) -> tuple[npt.NDArray[np.int32], int]:
+        """`encode` with the coins that come next in a stream, and the exact squared norm; `length` as in `Grid.rounded`."""
         if self.norms is None:
-            return self.grid.encode(delta, entropy)
-        prepared, bits = self.norms.prepared(delta)
-        return np.concatenate([self.grid.encode(prepared, entropy), np.array(list(bits.values()), np.int32)])
+            return self.grid.rounded(delta, coins, length=length)
+        prepared, said = self.norms.prepared(delta)
+        vector, norm_squared = self.grid.rounded(prepared, coins)
+        bits = np.array(list(said.values()), np.int32)
+        return np.concatenate([vector, bits]), norm_squared + int(np.abs(bits).sum())
 
     def may_be_summed(self, vector: npt.NDArray[np.int32], norm_squared: int) -> bool:
         if vector.shape != (self.encoded_dimension,):

@@ -1,6 +1,7 @@
 """What a worker does for its devices: read, train, clip, round, check; the one code path for memory, processes and gRPC."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -12,14 +13,15 @@ import numpy.typing as npt
 from client_sim import filters
 from client_sim.data.loader import Loader
 from client_sim.device_caches import DeviceCaches
-from client_sim.encoding import Encoder, encoder_of
+from client_sim.encoding import Encoder, GridEncoder, encoder_of
 from client_sim.exact_sums import ExactSum
 from client_sim.executor import Job, Updates
 from contract import plan
 from contract.entropy import Entropy, system_entropy
 from contract.errors import ErrorCode, TuttiError
 from contract.task import CacheSpec, TrainingSpec
-from privacy.keystream import Keystream
+from privacy import grid_rounding
+from privacy.keystream import KEY_BYTES, Keystream
 from privacy.rounding import squared_norm
 from trainer import DeviceExamples, LocalTrainer, compile_cache
 from trainer.models import registry
@@ -103,12 +105,11 @@ class LocalWork:
           TuttiError: DATA_INVALID for examples that the model cannot take.
         """
         decoded = plan.decode(job.plan)
-        encoder = encoder_of(decoded)
+        rounding = _Rounding(encoder_of(decoded), job.noise_seed, decoded.round_index)
         handed = (job.devices[list(piece)].tolist() for piece in ([range(len(job.devices))] if pieces is None else pieces))
         trained = self._one_by_one if self.side_by_side == 1 else self._in_blocks
         for device, delta, metrics in trained(job, decoded.round_index, handed):
-            entropy = device_entropy(job.noise_seed, decoded.round_index, device)
-            yield _encode(encoder, device, delta, metrics, entropy)
+            yield rounding.encoded(device, delta, metrics)
 
     def _one_by_one(self, job: Job, round_index: int, handed: Iterable[list[int]]) -> Iterator[_Trained]:
         begun: list[tuple[int, dict[str, float]]] = []  # the one device that is being trained
@@ -186,17 +187,34 @@ def device_entropy(noise_seed: bytes | None, round_index: int, device: int) -> E
     return Keystream(noise_seed, f"device {device}", round_index).read
 
 
-def _encode(
-    encoder: Encoder, device: int, delta: npt.NDArray[np.float32], metrics: dict[str, float], entropy: Entropy
-) -> EncodedUpdate:
-    # A finite dot product has finite terms; only an infinite one needs the slow look.
-    with np.errstate(over="ignore", invalid="ignore"):
-        finite = bool(np.isfinite(np.dot(delta, delta)))
-    diverged = not finite and not bool(np.isfinite(delta).all())
-    # A device whose training ran away contributes nothing, as if its update had been clipped to 0; the sum stays defined.
-    vector = encoder.encode(np.zeros_like(delta) if diverged else delta, entropy, metrics)
-    norm_squared = squared_norm(vector)
-    if not encoder.may_be_summed(vector, norm_squared):
-        raise ValueError(f"the update of device {device} left its bounds: a fault of the encoder")
-    clean = {name: value if np.isfinite(value) else 0.0 for name, value in metrics.items()}
-    return EncodedUpdate(device, vector, norm_squared, clean, diverged)
+class _Rounding:
+    """Turns the updates of a job's devices into what may be summed.
+
+    Args:
+      noise_seed: None takes coins from the operating system: a key for all devices of the job, whose stream none reads twice.
+    """
+
+    def __init__(self, encoder: Encoder, noise_seed: bytes | None, round_index: int) -> None:
+        self._encoder, self._noise_seed, self._round_index = encoder, noise_seed, round_index
+        self._coins = Keystream(system_entropy(KEY_BYTES), "coins of devices", 0)
+
+    def encoded(self, device: int, delta: npt.NDArray[np.float32], metrics: dict[str, float]) -> EncodedUpdate:
+        length = grid_rounding.length(delta)
+        diverged = not math.isfinite(length)
+        if diverged:
+            # A device whose training ran away contributes nothing, as if its update had been clipped to 0; the sum stays defined.
+            delta, length = np.zeros_like(delta), 0.0
+        if isinstance(self._encoder, GridEncoder):
+            vector, norm_squared = self._encoder.rounded(delta, self._coins_of(device), length=length)
+        else:
+            vector = self._encoder.encode(delta, device_entropy(self._noise_seed, self._round_index, device), metrics)
+            norm_squared = squared_norm(vector)
+        if not self._encoder.may_be_summed(vector, norm_squared):
+            raise ValueError(f"the update of device {device} left its bounds: a fault of the encoder")
+        clean = {name: value if math.isfinite(value) else 0.0 for name, value in metrics.items()}
+        return EncodedUpdate(device, vector, norm_squared, clean, diverged)
+
+    def _coins_of(self, device: int) -> Keystream:
+        if self._noise_seed is None:
+            return self._coins
+        return Keystream(self._noise_seed, f"coins of device {device}", self._round_index)

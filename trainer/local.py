@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 from numpy.typing import NDArray
 
 from trainer import freed_memory
-from trainer.batches import Batches, batches
+from trainer.batches import Batches, batches_of
 from trainer.model import Array, Batch, DeviceExamples, FloatVector, Model, Params
 
 Trained: TypeAlias = tuple[FloatVector, dict[str, float]]
@@ -126,40 +126,49 @@ class LocalTrainer:
 
     @cached_property
     def _step(self) -> Any:
+        return self._compiled_step(shared=False)
+
+    @cached_property
+    def _first_step(self) -> Any:
+        """The step after which each lane has parameters of its own: until then they are one matrix's, and so the products are."""
+        return self._compiled_step(shared=True)
+
+    def _compiled_step(self, *, shared: bool) -> Any:
         def step(params: Params, totals: Array, batch: Batch, mask: Array) -> tuple[Params, Array]:
             gradients, sums = jax.grad(self.model.loss, has_aux=True)(params, batch, mask)
             moved = {name: params[name] - self.learning_rate * gradients[name] for name in params}
             return moved, totals + jnp.stack([sums[name] for name in sorted(sums)])
 
         if self._lanes > 1:
-            step = jax.vmap(step)
+            step = jax.vmap(step, in_axes=(None if shared else 0, 0, 0, 0))
         if self._mesh is not None:
             # Each accelerator runs the program of one alone, so that an update has the same bits on however many there are.
             spread = P(_AXIS)
-            step = jax.shard_map(step, mesh=self._mesh, in_specs=spread, out_specs=spread, check_vma=False)
+            given = (P() if shared else spread, spread, spread, spread)
+            step = jax.shard_map(step, mesh=self._mesh, in_specs=given, out_specs=spread, check_vma=False)
         return jax.jit(step, compiler_options=_compiler_options())
 
     @cached_property
     def _update(self) -> Any:
         return jax.jit(self.model.flat_update if self._lanes == 1 else jax.vmap(self.model.flat_update, in_axes=(None, 0)))
 
-    def _batches(self, examples: DeviceExamples, order_seed: int | None) -> Batches:
-        return batches(
-            examples.num_examples,
+    def _batches(self, devices: Sequence[DeviceExamples], order_seeds: Sequence[int | None]) -> list[Batches]:
+        return batches_of(
+            [examples.num_examples for examples in devices],
+            order_seeds,
             batch_size=self.batch_size,
             epochs=self.epochs,
             max_examples=self.max_examples,
-            order_seed=order_seed,
         )
 
     def _one_by_one(self, start: Params, devices: Iterable[tuple[DeviceExamples, int | None]]) -> Iterator[Trained]:
         for examples, seed in devices:
-            plan = self._batches(examples, seed)
+            (plan,) = self._batches([examples], [seed])
             params, totals, programs = start, None, len(self._shapes)
             for indices, rows in zip(plan.indices, plan.rows, strict=True):
                 batch, mask = self._rows(examples, indices, int(rows))
                 totals = self._zero_sums(start, batch, mask) if totals is None else totals
-                params, totals = self._take_step(params, totals, batch, mask)
+                params, totals = self._take_step(self._step, params, totals, batch, mask)
             update = np.asarray(self._update(start, params))
             self._release_after(programs)
             yield update, self._metrics(examples, plan, None if totals is None else np.asarray(totals))
@@ -175,32 +184,33 @@ class LocalTrainer:
 
     def _in_lanes(self, start: Params, devices: Sequence[DeviceExamples], seeds: Sequence[int | None]) -> Iterator[Trained]:
         lanes = self._lanes
-        spread = {name: jnp.broadcast_to(array, (lanes, *array.shape)) for name, array in start.items()}
         for window in _windows(devices, seeds, lanes * _WINDOW_CHUNKS):
-            plans = [self._batches(examples, seed) for examples, seed in window]
+            plans = self._batches([examples for examples, _ in window], [seed for _, seed in window])
             order = sorted(range(len(window)), key=[-len(plan.rows) for plan in plans].__getitem__)
-            results: dict[int, Trained] = {}
+            results, due = dict[int, Trained](), 0
             for first in range(0, len(order), lanes):
                 chosen = order[first : first + lanes]
-                trained = self._chunk(start, spread, [window[i][0] for i in chosen], [plans[i] for i in chosen])
+                trained = self._chunk(start, [window[i][0] for i in chosen], [plans[i] for i in chosen])
                 results.update(zip(chosen, trained, strict=True))
-            for i in range(len(window)):
-                yield results.pop(i)
+                while due in results:  # while the update is still in the processor's cache
+                    yield results.pop(due)
+                    due += 1
 
-    def _chunk(
-        self, start: Params, spread: Params, devices: Sequence[DeviceExamples], plans: Sequence[Batches]
-    ) -> list[Trained]:
-        params, totals, programs = spread, None, len(self._shapes)
-        for step in range(max(len(plan.rows) for plan in plans)):
-            batch, mask = self._lane_rows(devices, plans, step)
-            totals = self._zero_sums(spread, batch, mask) if totals is None else totals
-            params, totals = self._take_step(params, totals, batch, mask)
+    def _chunk(self, start: Params, devices: Sequence[DeviceExamples], plans: Sequence[Batches]) -> list[Trained]:
+        params, totals, programs = start, None, len(self._shapes)
+        for index in range(max(len(plan.rows) for plan in plans)):
+            batch, mask = self._lane_rows(devices, plans, index)
+            step = self._first_step if totals is None else self._step
+            totals = self._zero_sums(start, batch, mask) if totals is None else totals
+            params, totals = self._take_step(step, params, totals, batch, mask)
+        if totals is None:
+            return [(np.zeros(self.model.num_parameters, np.float32), {"examples": 0.0})] * len(devices)
         updates = np.asarray(self._update(start, params))
         self._release_after(programs)
-        sums = None if totals is None else np.asarray(totals)
+        sums = np.asarray(totals)
         return [
-            (updates[lane], self._metrics(devices[lane], plans[lane], None if sums is None else sums[lane]))
-            for lane in range(len(devices))
+            (updates[lane], self._metrics(examples, plan, sums[lane]))
+            for lane, (examples, plan) in enumerate(zip(devices, plans, strict=True))
         ]
 
     def _lane_rows(
@@ -214,15 +224,17 @@ class LocalTrainer:
             if step < len(plan.rows):
                 real = int(plan.rows[step])
                 mask[lane, :real] = 1.0
+                indices = plan.indices[step, :real]
                 for name, array in examples.arrays.items():
-                    batch[name][lane, :real] = array[plan.indices[step, :real]]
+                    # No index is outside: to look for one would take a copy.
+                    np.take(array, indices, axis=0, out=batch[name][lane, :real], mode="clip")
         return batch, mask
 
     def _take_step(
-        self, params: Params, totals: Any, batch: dict[str, NDArray[Any]], mask: FloatVector
+        self, step: Any, params: Params, totals: Any, batch: dict[str, NDArray[Any]], mask: FloatVector
     ) -> tuple[Params, Array]:
-        self._shapes.add(tuple(array.shape for array in batch.values()))
-        return self._step(params, totals, batch, mask)
+        self._shapes.add((step is self._step, *(array.shape for array in batch.values())))
+        return step(params, totals, batch, mask)
 
     def _release_after(self, programs: int) -> None:
         """Once results are there, and so what was running is done: gives back what compiling left, if there are more programs."""
@@ -231,14 +243,15 @@ class LocalTrainer:
 
     def _zero_sums(self, params: Params, batch: dict[str, NDArray[Any]], mask: FloatVector) -> FloatVector:
         if not self._sums:  # the same for every batch
-            loss = self.model.loss if self._lanes == 1 else jax.vmap(self.model.loss)
+            loss = self.model.loss if self._lanes == 1 else jax.vmap(self.model.loss, in_axes=(None, 0, 0))
             self._sums.extend(sorted(jax.eval_shape(loss, params, batch, mask)[1]))
         return np.zeros((*((self._lanes,) if self._lanes > 1 else ()), len(self._sums)), np.float32)
 
     def _metrics(self, examples: DeviceExamples, plan: Batches, totals: FloatVector | None) -> dict[str, float]:
-        trained = float(min(examples.num_examples, self.max_examples)) if len(plan.rows) else 0.0
-        sums: Any = {} if totals is None else dict(zip(self._sums, totals, strict=True))
-        return {"examples": trained, **(self.model.summarise(sums) if sums else {})}
+        if totals is None or not len(plan.rows):  # beside others, a device without examples has sums of nothing
+            return {"examples": 0.0}
+        sums: Any = dict(zip(self._sums, totals.tolist(), strict=True))
+        return {"examples": float(min(examples.num_examples, self.max_examples)), **self.model.summarise(sums)}
 
 
 def _compiler_options() -> dict[str, int] | None:

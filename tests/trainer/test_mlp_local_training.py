@@ -53,7 +53,7 @@ def test_update_is_that_of_plain_sgd_with_a_short_last_batch() -> None:
     np.testing.assert_allclose(delta, plain_sgd(params, examples, 10, 0.1), atol=2e-6)
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("lanes", [1, 3, 4])
 def test_update_does_not_depend_on_the_other_devices(trainer: LocalTrainer, lanes: int) -> None:
     trainer = dataclasses.replace(trainer, lanes=lanes)
     params = trainer.model.init(0)
