@@ -49,12 +49,22 @@ class SecureGroup:
     Args:
       authority: public key of the device authority.
       until_s: no masked input is taken later.
+      members: devices of the cohort that may come; None if more may than a roster holds, for all that is known.
     """
 
     def __init__(
-        self, *, context: Context, authority: bytes, windows: PhaseWindows, now_s: float, until_s: float, threads: int = 2
+        self,
+        *,
+        context: Context,
+        authority: bytes,
+        windows: PhaseWindows,
+        now_s: float,
+        until_s: float,
+        members: int | None = None,
+        threads: int = 2,
     ) -> None:
         self._context, self._windows, self._until_s = context, windows, until_s
+        self._members = np.inf if members is None else members
         self._server = Server(context=context, authority=authority, threads=threads)
         self._slots: dict[SessionId, int] = {}
         self._sent: dict[tuple[SessionId, SecureStep], bytes] = {}
@@ -183,6 +193,7 @@ class SecureGroup:
 
     def drop(self, session: SessionId) -> None:
         """The device is gone: nobody waits for it."""
+        self._members -= 1
         if session in self._slots:
             self._server.drop(self._slots[session])
 
@@ -190,7 +201,7 @@ class SecureGroup:
         """Ends every phase that has nothing to wait for, or whose window is over; whether the roster was fixed by that."""
         fixed = False
         while not self.ended and self.phase is not Phase.AWAITING_CHARGE:
-            if not self._server.ready and now_s < self.deadline_s:
+            if not self._complete and now_s < self.deadline_s:
                 break
             step = STEPS[self.phase]
             self._close_clock(now_s)
@@ -233,6 +244,15 @@ class SecureGroup:
         if self._clock is not None:
             self._clock.answered(now_s)
         return None
+
+    @property
+    def _complete(self) -> bool:
+        """Whether nobody who could still answer is waited for, or so few are left that the roster can never be filled."""
+        if self._server.ready or self.phase is not Phase.ADVERTISE_KEYS:
+            return self._server.ready
+        parameters = self._context.parameters
+        advertised = parameters.roster_size - self._server.waiting_for
+        return self._members <= max(advertised, parameters.minimum_roster - 1)
 
     def _enough(self) -> bool:
         """Whether the open phase has what it needs; once it does, it stays so."""

@@ -7,6 +7,7 @@ is left the round ends, and nothing is revealed.
 """
 
 import hmac
+from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import Any, NoReturn
 
@@ -84,7 +85,7 @@ class SecureSessionTable(SessionTable):
         self._windows = PhaseWindows(reporting_s=spec.deadlines.reporting_s)
         self._groups: list[SecureGroup] = []
         self._group_of: dict[SessionId, int] = {}
-        self._asked = False
+        self._asked = self._lost = False
 
     @property
     def stage(self) -> Hashable:
@@ -95,7 +96,8 @@ class SecureSessionTable(SessionTable):
         """When `tick` has something to do."""
         if not self._groups:
             return super().due_s()
-        return -np.inf if self._ended else min(group.deadline_s for group in self._groups)
+        # Who was lost may have been the last that a phase waits for.
+        return -np.inf if self._ended or self._lost else min(group.deadline_s for group in self._groups)
 
     def tick(self, now_s: float) -> Mapping[str, Any] | None:
         """Ends phases whose window is over, and a round that is over, whose facts it returns."""
@@ -174,12 +176,20 @@ class SecureSessionTable(SessionTable):
             if group.advance(now_s):
                 self._lose_all(index, now_s, AbortReason.GOAL_REACHED, but=group.on_roster)
             if group.ended and not ended and isinstance(group.result, Abort):
+                self._abandon_without_groups()
                 self._lose_all(index, now_s, AbortReason.ROUND_ABANDONED)
         waiting = [group for group in self._groups if group.phase is Phase.AWAITING_CHARGE]
         if waiting and not self._asked and all(group.ended or group in waiting for group in self._groups):
             self._asked = True
             with _ChargeInDoubt():
                 self._ask_for_shares(waiting, now_s)
+        self._lost = False
+
+    def _abandon_without_groups(self) -> None:
+        """Ends a round of which nothing is charged and no group is left, for what ended the groups, not for the devices they lose by it."""
+        if not self._rounds.charged and all(isinstance(group.result, Abort) for group in self._groups):
+            early = all(group.early for group in self._groups)
+            self._rounds.abandon(AbandonReason.KEY_PHASE_FAILED if early else AbandonReason.TOO_FEW_SURVIVORS)
 
     def _ask_for_shares(self, waiting: list[SecureGroup], now_s: float) -> None:
         """Charges, and only then makes the requests for shares.
@@ -267,7 +277,7 @@ class SecureSessionTable(SessionTable):
             return
         there = [session_id for session_id, session in self._sessions.items() if session.place is not Place.GONE]
         self._group_of = {session_id: group_of_place(place, self._spec.groups) for place, session_id in enumerate(there)}
-        plan, until_s = self._work.plan, self._rounds.reporting_deadline_s()
+        plan, until_s, members = self._work.plan, self._rounds.reporting_deadline_s(), Counter(self._group_of.values())
         self._groups = [
             SecureGroup(
                 context=secure_context(plan, index),
@@ -275,6 +285,7 @@ class SecureSessionTable(SessionTable):
                 windows=self._windows,
                 now_s=now_s,
                 until_s=until_s,
+                members=members[index],
             )
             for index in range(self._spec.groups)
         ]
@@ -289,8 +300,7 @@ class SecureSessionTable(SessionTable):
         elif self._rounds.charged:
             self._rounds.conclude(None)
         else:
-            early = all(group.early for group in self._groups)
-            self._rounds.abandon(AbandonReason.KEY_PHASE_FAILED if early else AbandonReason.TOO_FEW_SURVIVORS)
+            self._abandon_without_groups()
         return dict(self._rounds.recorded()) | self._secure_facts()
 
     def _signed(self) -> dict[int, str]:
@@ -316,12 +326,13 @@ class SecureSessionTable(SessionTable):
 
     def _forget(self) -> None:
         super()._forget()
-        self._groups, self._group_of, self._asked = [], {}, False
+        self._groups, self._group_of, self._asked, self._lost = [], {}, False, False
 
     def _lose(self, session_id: SessionId, session: Session, fault: AbortReason | None, now_s: float) -> None:
         group = self._group(session_id)
         if group is not None and session.place is not Place.GONE:
             group.drop(session_id)
+            self._lost = True
         super()._lose(session_id, session, fault, now_s)
 
     def _group(self, session_id: SessionId) -> SecureGroup | None:

@@ -361,3 +361,39 @@ def test_an_upload_that_stalled_is_told_where_to_begin_again(bench: Bench) -> No
     assert isinstance(reply, Aborted)
     assert reply.reason is AbortReason.WRONG_OFFSET
     assert isinstance(bench.open(round_.late, round_.data), UploadProgress)
+
+
+def test_a_round_whose_devices_are_all_refused_ends_at_once(bench: Bench) -> None:
+    """A fleet of another authority is gone after its first message: nobody waits for it until the roster could have been filled."""
+    cohort, trusted = bench.cohort(), bench.authority
+    bench.authority = DeviceAuthority(bytes(range(32)))
+    ended: list[Any] = []
+    for assignment in cohort.values():
+        reply = bench.say(assignment, SecureStep.ADVERTISE_KEYS, bench.client(assignment).advertise_keys())
+        assert isinstance(reply, Aborted)
+        ended.append(bench.table.tick(bench.now_s))
+    facts = next(facts for facts in ended if facts is not None)
+    assert (facts["state"], facts["reason"]) == ("abandoned", "key-phase-failed")
+    bench.authority = trusted
+    assert len(bench.cohort()) == COHORT  # the next round selects at once
+
+
+def test_a_roster_that_nobody_else_can_fill_is_fixed_at_once(bench: Bench) -> None:
+    cohort = bench.cohort()
+    left = [*cohort][: GOAL - 1]
+    for name in left:
+        bench.say(cohort[name], SecureStep.ADVERTISE_KEYS, bench.client(cohort[name]).advertise_keys())
+    for name in [*cohort][GOAL:]:
+        bench.gives_up(name)
+    bench.table.tick(bench.now_s)
+    assert not answers(bench, {name: cohort[name] for name in left}, SecureStep.ADVERTISE_KEYS)  # one may still come
+    bench.gives_up([*cohort][GOAL - 1])
+    bench.table.tick(bench.now_s)
+    assert len(answers(bench, {name: cohort[name] for name in left}, SecureStep.ADVERTISE_KEYS)) == GOAL - 1
+
+
+def test_a_phase_does_not_wait_for_the_last_device_that_took_leave(bench: Bench) -> None:
+    round_ = Late(bench)
+    bench.gives_up(round_.name)
+    bench.table.tick(bench.now_s)
+    assert len(answers(bench, round_.others, SecureStep.MASKED_INPUT)) == GOAL - 1
