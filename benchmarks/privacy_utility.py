@@ -18,7 +18,7 @@ import numpy as np
 
 from contract.entropy import system_entropy
 from contract.randomness import stream
-from privacy import central, matrix_adapter, matrix_sensitivity, strategies, tree_sensitivity
+from privacy import blt_optimum, central, matrix_sensitivity, strategies, tree_sensitivity
 
 SCHEDULES = ((2000, 399, 5), (1000, 99, 10), (500, 499, 1))
 DELTA = 1e-5
@@ -37,15 +37,14 @@ def prefix_errors(rounds: int, separation: int, participations: int) -> dict[str
         squared = matrix_sensitivity.toeplitz(full, minimum_separation=separation, participations=participations)
         return float(squared**0.5 * strategies.prefix_error(full, rounds))
 
-    decay, scale = matrix_adapter.optimize_blt(
-        rounds=rounds, minimum_separation=separation, max_participations=participations, buffers=2
-    )
+    schedule = blt_optimum.Schedule(rounds=rounds, minimum_separation=separation, participations=participations)
+    found = blt_optimum.optimum(schedule, buffers=2)
     return {
         "tree": float((zeta * tree) ** 0.5),
         "honaker": float((zeta * honaker) ** 0.5),
         "square_root": toeplitz(strategies.square_root_banded(bands=rounds).real()),
         "banded": toeplitz(strategies.square_root_banded(bands=min(separation + 1, rounds)).real()),
-        "blt_2": toeplitz(matrix_sensitivity.coefficients(decay, scale, rounds)),
+        "blt_2": toeplitz(matrix_sensitivity.coefficients(found.buf_decay, found.output_scale, rounds)),
         "independent": float((participations * np.mean(np.arange(1, rounds + 1))) ** 0.5),
     }
 
@@ -108,10 +107,9 @@ def accuracies(path: Path, rounds: int, seeds: int, epsilon: float) -> dict[str,
     for name, kind in kinds.items():
         if kind["mechanism"] == "blt":
             times = tree_sensitivity.most_participations(leaves=rounds, minimum_separation=separation)
-            decay, scale = matrix_adapter.optimize_blt(
-                rounds=rounds, minimum_separation=separation, max_participations=times, buffers=2
-            )
-            kind["strategy"] = strategies.buffered(buf_decay=decay, output_scale=scale)
+            schedule = blt_optimum.Schedule(rounds=rounds, minimum_separation=separation, participations=times)
+            best = blt_optimum.optimum(schedule, buffers=2)
+            kind["strategy"] = strategies.buffered(buf_decay=best.buf_decay, output_scale=best.output_scale)
 
         def make(multiplier: float, chosen: dict[str, Any] = kind) -> central.CentralPlan:
             return central.plan(**common, **chosen, noise_multiplier=multiplier)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from privacy import calibration, grid, matrix_adapter, rounding, strategies, tree_sensitivity
+from privacy import blt_optimum, calibration, grid, rounding, strategies, tree_sensitivity
 from privacy.events import Adjacency, BandedEvent, BltEvent, Event, GaussianEvent, Law, TreeEvent, UnboundedEvent
 from privacy.grid import Grid
 from privacy.matrix_noise import BandedNoise, BufferedNoise
@@ -21,7 +21,8 @@ from privacy.strategies import Banded, BufferedToeplitz, Strategy
 MECHANISMS = ("none", "tree", "gaussian", "banded", "blt")
 MOST_BANDS = 64
 """Unless a task says otherwise."""
-_BUFFERS = 3
+BUFFERS = 3
+"""Of a BLT, at most, unless a task says otherwise."""
 UNCLIPPED_NORM = 64.0
 """Norm to which updates are clipped when training without privacy and without a clip norm: the grid needs some bound."""
 
@@ -197,7 +198,7 @@ def plan(
       noise_multiplier: z >= 0; None for `none`. Banded: relative to a strategy whose columns are normalised.
       sampling_rate: gaussian only: Poisson sampling.
       bands: banded only; all that the separation allows, up to 64, unless given.
-      buffers: blt only; 3 unless given. The strategy is then optimised by jax-privacy, in about ten seconds.
+      buffers: blt only, at most; 3 unless given. The strategy is then optimised (`blt_optimum`), in about a second.
       strategy: banded and blt: the strategy itself, such as that of a run that is resumed.
 
     Raises:
@@ -265,10 +266,9 @@ def _strategy(
             raise ValueError(f"bands must lie in [1, minimum_separation + 1 = {separation + 1}], not {chosen}")
         return strategies.square_root_banded(bands=min(chosen, rounds))
     times = tree_sensitivity.most_participations(leaves=rounds, minimum_separation=separation, max_participations=cap)
-    decay, scale = matrix_adapter.optimize_blt(
-        rounds=rounds, minimum_separation=separation, max_participations=times, buffers=buffers or _BUFFERS
-    )
-    return strategies.buffered(buf_decay=decay, output_scale=scale)
+    schedule = blt_optimum.Schedule(rounds=rounds, minimum_separation=separation, participations=times)
+    found = blt_optimum.optimum(schedule, buffers=BUFFERS if buffers is None else buffers)
+    return strategies.buffered(buf_decay=found.buf_decay, output_scale=found.output_scale)
 
 
 def _grid(mechanism: str, dimension: int, clip_norm: float | None, beta: float) -> Grid:

@@ -20,8 +20,8 @@ from server.rest.services import Services
 from server.store.run_lists import TaskTally
 
 router = APIRouter(prefix="/v1", tags=["tasks"], route_class=HeadersFirst)
-MOST_ROUNDS = {"blt": 500}
-"""Its buffers are fitted to the number of rounds, seconds for hundreds."""
+MOST_ROUNDS = {"blt": 2_000}
+"""Its buffers are fitted to the number of rounds: a second or two for so many."""
 MOST_ROUNDS_OTHERWISE = 10_000
 
 

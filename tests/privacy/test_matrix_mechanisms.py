@@ -215,21 +215,3 @@ def test_numerical_inflation_is_charged_and_small():
 def test_what_the_theorems_do_not_cover_is_refused(event: Callable[[], BandedEvent | BltEvent], message: str):
     with pytest.raises(ValueError, match=message):
         accounting.price(event(), 1e-6)
-
-
-@pytest.mark.slow
-def test_optimised_blt_beats_honaker_and_the_tree_at_equal_rho():
-    decay, scale = pytest.importorskip("privacy.matrix_adapter").optimize_blt(
-        rounds=500, minimum_separation=99, max_participations=5, buffers=2
-    )
-    event = BltEvent(
-        noise_multiplier=1.0, leaves=500, buf_decay=decay, output_scale=scale, minimum_separation=99, max_participations=5
-    )
-    blt = matrix_sensitivity.blt(event) ** 0.5 * strategies.prefix_error(
-        matrix_sensitivity.coefficients(decay, scale, 500), 500
-    )
-    from privacy import tree_sensitivity
-
-    zeta = tree_sensitivity.squared(leaves=500, minimum_separation=99, max_participations=5)
-    levels = [sum(1 / (2 - 2.0**-m) for m in range(10) if t >> m & 1) for t in range(1, 501)]
-    assert blt < (zeta * np.mean(levels)) ** 0.5

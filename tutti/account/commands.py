@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from privacy import curves, matrix_adapter, tree_sensitivity
+from privacy import blt_optimum, curves, tree_sensitivity
 from privacy.events import Adjacency, BandedEvent, BltEvent, Event, GaussianEvent, TreeEvent, Unit
 from tutti.account import distributed
 from tutti.account.answers import Question, answer, named_faults, plot
@@ -184,9 +184,7 @@ def blt(
     unit: UnitOption = Unit.DEVICE,
     buf_decay: Annotated[str | None, typer.Option(help="Decays, comma-separated, each in [0, 1].")] = None,
     output_scale: Annotated[str | None, typer.Option(help="Scales, comma-separated, one a decay.")] = None,
-    buffers: Annotated[
-        int | None, typer.Option(min=1, max=8, help="Optimise a strategy with so many buffers (about ten seconds).")
-    ] = None,
+    buffers: Annotated[int | None, typer.Option(min=1, max=8, help="Optimise a strategy with so many buffers at most.")] = None,
     devices_per_person: DevicesPerPersonOption = 1,
     plot_file: PlotOption = None,
     json_output: JsonOption = False,
@@ -228,7 +226,9 @@ def _strategy(
     if buffers is None or rounds is None:
         raise ValueError("give --buf-decay with --output-scale, or --buffers with --rounds")
     times = tree_sensitivity.most_participations(leaves=rounds, minimum_separation=separation, max_participations=cap)
-    return matrix_adapter.optimize_blt(rounds=rounds, minimum_separation=separation, max_participations=times, buffers=buffers)
+    schedule = blt_optimum.Schedule(rounds=rounds, minimum_separation=separation, participations=times)
+    found = blt_optimum.optimum(schedule, buffers=buffers)
+    return found.buf_decay, found.output_scale
 
 
 def _numbers(text: str, option: str) -> tuple[float, ...]:
