@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from trainer import freed_memory
 from trainer.batches import Batches, batches_of
-from trainer.model import Array, Batch, DeviceExamples, FloatVector, Model, Params
+from trainer.model import Array, Batch, Descent, DeviceExamples, FloatVector, Model, Params, Sums
 
 Trained: TypeAlias = tuple[FloatVector, dict[str, float]]
 _AXIS = "lanes"
@@ -107,7 +107,8 @@ class LocalTrainer:
         return self._lanes
 
     def _start(self, params: FloatVector) -> Params:
-        return {name: jnp.asarray(array) for name, array in self.model.unravel(params).items()}
+        named = {name: jnp.asarray(array) for name, array in self.model.unravel(params).items()}
+        return named if self._descent is None else self._arrange(named)
 
     @property
     def _lanes(self) -> int:
@@ -115,6 +116,16 @@ class LocalTrainer:
         arrangement, mesh = self.model.arrangement, self._mesh
         lanes = self.lanes or (arrangement.lanes if jax.default_backend() == "cpu" else arrangement.accelerator_lanes)
         return lanes * (1 if mesh is None else mesh.size)
+
+    @property
+    def _descent(self) -> Descent | None:
+        """The model's own step, where one device is trained at a time on a processor."""
+        return self.model.descent if self._lanes == 1 and jax.default_backend() == "cpu" else None
+
+    @cached_property
+    def _arrange(self) -> Any:
+        assert self._descent is not None
+        return jax.jit(self._descent.arrange)
 
     @cached_property
     def _mesh(self) -> Mesh | None:
@@ -135,22 +146,47 @@ class LocalTrainer:
 
     def _compiled_step(self, *, shared: bool) -> Any:
         def step(params: Params, totals: Array, batch: Batch, mask: Array) -> tuple[Params, Array]:
-            gradients, sums = jax.grad(self.model.loss, has_aux=True)(params, batch, mask)
-            moved = {name: params[name] - self.learning_rate * gradients[name] for name in params}
+            moved, sums = self._moved(params, batch, mask)
             return moved, totals + jnp.stack([sums[name] for name in sorted(sums)])
 
         if self._lanes > 1:
             step = jax.vmap(step, in_axes=(None if shared else 0, 0, 0, 0))
+        return self._compiled(step, shared=shared, spread=3)
+
+    def _moved(self, params: Params, batch: Batch, mask: Array) -> tuple[Params, Sums]:
+        """The parameters after a step of SGD, and the `Sums` of what it met."""
+        if self._descent is not None:
+            return self._descent.step(params, batch, mask, self.learning_rate)
+        gradients, sums = jax.grad(self.model.loss, has_aux=True)(params, batch, mask)
+        return {name: params[name] - self.learning_rate * gradients[name] for name in params}, sums
+
+    def _compiled(self, program: Any, *, shared: bool, spread: int) -> Any:
+        """A program of parameters, which all lanes may share, and of `spread` arguments with an axis of lanes."""
         if self._mesh is not None:
             # Each accelerator runs the program of one alone, so that an update has the same bits on however many there are.
-            spread = P(_AXIS)
-            given = (P() if shared else spread, spread, spread, spread)
-            step = jax.shard_map(step, mesh=self._mesh, in_specs=given, out_specs=spread, check_vma=False)
-        return jax.jit(step, compiler_options=_compiler_options())
+            lanes = P(_AXIS)
+            given = (P() if shared else lanes, *[lanes] * spread)
+            program = jax.shard_map(program, mesh=self._mesh, in_specs=given, out_specs=lanes, check_vma=False)
+        return jax.jit(program, compiler_options=_compiler_options())
+
+    @cached_property
+    def _whole(self) -> Any:
+        def whole(start: Params, batch: Batch, mask: Array) -> tuple[Array, Array]:
+            if self.model.whole is None:
+                raise ValueError(f"{self.model.name} takes its steps one after the other")
+            update, sums = self.model.whole(start, batch, mask, self.learning_rate)
+            return self.model.flat(update), jnp.stack([sums[name] for name in sorted(sums)])
+
+        return self._compiled(jax.vmap(whole, in_axes=(None, 0, 0)), shared=True, spread=2)
 
     @cached_property
     def _update(self) -> Any:
-        return jax.jit(self.model.flat_update if self._lanes == 1 else jax.vmap(self.model.flat_update, in_axes=(None, 0)))
+        return jax.jit(self._flat_update if self._lanes == 1 else jax.vmap(self._flat_update, in_axes=(None, 0)))
+
+    def _flat_update(self, start: Params, trained: Params) -> Array:
+        if self._descent is not None:
+            start, trained = self._descent.restore(start), self._descent.restore(trained)
+        return self.model.flat_update(start, trained)
 
     def _batches(self, devices: Sequence[DeviceExamples], order_seeds: Sequence[int | None]) -> list[Batches]:
         return batches_of(
@@ -183,18 +219,42 @@ class LocalTrainer:
         return (batch if self.model.prepare is None else self.model.prepare(batch, mask)), mask
 
     def _in_lanes(self, start: Params, devices: Sequence[DeviceExamples], seeds: Sequence[int | None]) -> Iterator[Trained]:
-        lanes = self._lanes
-        for window in _windows(devices, seeds, lanes * _WINDOW_CHUNKS):
+        for window in _windows(devices, seeds, self._lanes * _WINDOW_CHUNKS):
             plans = self._batches([examples for examples, _ in window], [seed for _, seed in window])
-            order = sorted(range(len(window)), key=[-len(plan.rows) for plan in plans].__getitem__)
             results, due = dict[int, Trained](), 0
-            for first in range(0, len(order), lanes):
-                chosen = order[first : first + lanes]
-                trained = self._chunk(start, [window[i][0] for i in chosen], [plans[i] for i in chosen])
+            for whole, chosen in self._chunks(plans):
+                examples, steps = [window[i][0] for i in chosen], [plans[i] for i in chosen]
+                trained = self._whole_chunk(start, examples, steps, whole) if whole else self._chunk(start, examples, steps)
                 results.update(zip(chosen, trained, strict=True))
                 while due in results:  # while the update is still in the processor's cache
                     yield results.pop(due)
                     due += 1
+
+    def _chunks(self, plans: Sequence[Batches]) -> Iterator[tuple[int, list[int]]]:
+        """The devices that are trained together, and for how many steps in one program, 0 for one after the other.
+
+        How a device is trained depends on its own number of steps alone.
+        """
+        most = self.model.arrangement.whole_steps if self.model.whole and jax.default_backend() == "cpu" else 0
+        steps = [len(plan.rows) for plan in plans]
+        whole = [1 << (count - 1).bit_length() if 0 < count <= most else 0 for count in steps]
+        for size in sorted(set(whole)):
+            order = sorted((i for i in range(len(plans)) if whole[i] == size), key=lambda i: -steps[i])
+            for first in range(0, len(order), self._lanes):
+                yield size, order[first : first + self._lanes]
+
+    def _whole_chunk(
+        self, start: Params, devices: Sequence[DeviceExamples], plans: Sequence[Batches], steps: int
+    ) -> list[Trained]:
+        batch, mask = self._whole_rows(devices, plans, steps)
+        if not self._sums:
+            alone = {name: array[0, 0] for name, array in batch.items()}
+            self._sums.extend(sorted(jax.eval_shape(self.model.loss, start, alone, mask[0, 0])[1]))
+        programs = len(self._shapes)
+        self._shapes.add(("whole", *(array.shape for array in batch.values())))
+        updates, totals = map(np.asarray, self._whole(start, batch, mask))
+        self._release_after(programs)
+        return self._measured(devices, plans, updates, totals)
 
     def _chunk(self, start: Params, devices: Sequence[DeviceExamples], plans: Sequence[Batches]) -> list[Trained]:
         params, totals, programs = start, None, len(self._shapes)
@@ -207,11 +267,28 @@ class LocalTrainer:
             return [(np.zeros(self.model.num_parameters, np.float32), {"examples": 0.0})] * len(devices)
         updates = np.asarray(self._update(start, params))
         self._release_after(programs)
-        sums = np.asarray(totals)
+        return self._measured(devices, plans, updates, np.asarray(totals))
+
+    def _measured(
+        self, devices: Sequence[DeviceExamples], plans: Sequence[Batches], updates: FloatVector, totals: FloatVector
+    ) -> list[Trained]:
         return [
-            (updates[lane], self._metrics(examples, plan, sums[lane]))
+            (updates[lane], self._metrics(examples, plan, totals[lane]))
             for lane, (examples, plan) in enumerate(zip(devices, plans, strict=True))
         ]
+
+    def _whole_rows(
+        self, devices: Sequence[DeviceExamples], plans: Sequence[Batches], steps: int
+    ) -> tuple[dict[str, NDArray[Any]], FloatVector]:
+        shape = (self._lanes, steps, self.batch_size)
+        batch = {name: np.zeros((*shape, *array.shape[1:]), array.dtype) for name, array in devices[0].arrays.items()}
+        mask = np.zeros(shape, np.float32)
+        for lane, (examples, plan) in enumerate(zip(devices, plans, strict=True)):
+            own = len(plan.rows)
+            mask[lane, :own] = np.arange(self.batch_size) < plan.rows[:, None]
+            for name, array in examples.arrays.items():
+                np.take(array, plan.indices, axis=0, out=batch[name][lane, :own], mode="clip")
+        return batch, mask
 
     def _lane_rows(
         self, devices: Sequence[DeviceExamples], plans: Sequence[Batches], step: int
@@ -243,8 +320,8 @@ class LocalTrainer:
 
     def _zero_sums(self, params: Params, batch: dict[str, NDArray[Any]], mask: FloatVector) -> FloatVector:
         if not self._sums:  # the same for every batch
-            loss = self.model.loss if self._lanes == 1 else jax.vmap(self.model.loss, in_axes=(None, 0, 0))
-            self._sums.extend(sorted(jax.eval_shape(loss, params, batch, mask)[1]))
+            moved = self._moved if self._lanes == 1 else jax.vmap(self._moved, in_axes=(None, 0, 0))
+            self._sums.extend(sorted(jax.eval_shape(moved, params, batch, mask)[1]))
         return np.zeros((*((self._lanes,) if self._lanes > 1 else ()), len(self._sums)), np.float32)
 
     def _metrics(self, examples: DeviceExamples, plan: Batches, totals: FloatVector | None) -> dict[str, float]:

@@ -82,12 +82,31 @@ class Arrangement:
       row_multiple: with one lane, a batch that is short is padded to a multiple of this many rows, not to the full batch.
       eval_rows: examples that `evaluate` puts through the model at once.
       accelerator_lanes: devices side by side where the backend is no CPU; an accelerator wants many.
+      whole_steps: on a CPU, a device with at most this many steps is trained by `Model.whole`, in one program.
     """
 
     lanes: int = 50
     row_multiple: int = 4
     eval_rows: int = 64
     accelerator_lanes: int = 256
+    whole_steps: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descent:
+    """A model's own step of SGD, for one device at a time on a processor, where that is faster than its `loss` differentiated.
+
+    Its functions are traced inside JAX.
+
+    Args:
+      arrange: the named parameters, in the layout that the step's products are fastest in.
+      restore: the inverse of `arrange`.
+      step: (arranged parameters, batch, mask, learning rate) -> those moved against the gradient of `loss`, and its `Sums`.
+    """
+
+    arrange: Callable[[Params], Params] = field(repr=False)
+    restore: Callable[[Params], Params] = field(repr=False)
+    step: Callable[[Params, Batch, Array, float], tuple[Params, Sums]] = field(repr=False)
 
 
 def means(sums: Sums) -> dict[str, float]:
@@ -109,9 +128,12 @@ class Model:
         differentiable scalar that is 0 when nothing is counted; and its `Sums`.
       measure: the same arguments -> the `Sums` of evaluation; `loss`'s own unless given.
       summarise: `Sums` over any number of examples -> metrics.
+      whole: (start, batch, mask, learning rate), batch and mask with an axis of steps before that of the rows -> the update of all
+        steps of plain SGD as named arrays, and their `Sums`: for a model whose update costs less than the parameters between its steps.
       prepare: NumPy (batch, mask) -> another batch that `loss` and `measure` take, used where shapes may differ from batch to
         batch: with one lane, and in evaluation; a chance to leave out what is padding.
       arrangement: how its local training is laid out.
+      descent: its own step, where it has one.
     """
 
     name: str
@@ -121,8 +143,10 @@ class Model:
     loss: Loss = field(repr=False)
     measure: Callable[[Params, Batch, Array], Sums] | None = field(default=None, repr=False)
     summarise: Callable[[Sums], dict[str, float]] = field(default=means, repr=False)
+    whole: Callable[[Params, Batch, Array, float], tuple[Params, Sums]] | None = field(default=None, repr=False)
     prepare: Callable[[dict[str, NDArray[Any]], FloatVector], dict[str, NDArray[Any]]] | None = field(default=None, repr=False)
     arrangement: Arrangement = field(default_factory=Arrangement)
+    descent: Descent | None = None
 
     @property
     def num_parameters(self) -> int:
@@ -156,7 +180,11 @@ class Model:
 
     def flat_update(self, start: Params, trained: Params) -> Array:
         """`trained - start` as one vector of shape (d,), traced inside JAX (whose dicts come back sorted by name)."""
-        return jnp.concatenate([(trained[name] - start[name]).reshape(-1) for name in self.shapes])
+        return self.flat({name: trained[name] - start[name] for name in self.shapes})
+
+    def flat(self, params: Params) -> Array:
+        """`ravel`, traced inside JAX."""
+        return jnp.concatenate([params[name].reshape(-1) for name in self.shapes])
 
     def evaluation_sums(self, params: Params, batch: Batch, mask: Array) -> Sums:
         """The `Sums` of evaluation for the rows whose mask is 1."""

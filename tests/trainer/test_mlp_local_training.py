@@ -142,3 +142,18 @@ def test_features_of_another_length_are_refused_by_their_example(bad: object) ->
         at = 2 if examples[0] is good else 0
         with pytest.raises(ValueError, match=f"example {at}: x must hold 784 finite numbers"):
             get("mlp").featurize(examples)
+
+
+@pytest.mark.parametrize("size", [1, 10, 19, 30, 40, 41])
+def test_all_steps_in_one_program_give_what_they_give_one_after_the_other(size: int) -> None:
+    model = get("mlp")
+    assert model.whole is not None
+    stepwise = dataclasses.replace(model, arrangement=dataclasses.replace(model.arrangement, whole_steps=0))
+    params, examples = model.init(2), device(9, size)
+    found, apart = (
+        LocalTrainer(model=chosen, batch_size=10, learning_rate=0.3, lanes=3).train(params, examples, 4)
+        for chosen in (model, stepwise)
+    )
+    np.testing.assert_allclose(found[0], apart[0], rtol=0, atol=2e-6)
+    assert np.array_equal(found[0], apart[0]) == (size == 41)  # five steps are taken one after the other by either
+    assert found[1] == pytest.approx(apart[1], rel=1e-5)
