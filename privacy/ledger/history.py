@@ -44,9 +44,14 @@ class _Run:
 class History:
     """Reads entries in order and collects what cannot be."""
 
-    def __init__(self, *, whole_tasks: bool = False, length_of: LengthOf | None = None) -> None:
-        """With `whole_tasks`, a task that this version cannot read is a problem too: nothing holds its events."""
-        self._whole_tasks, self._length_of = whole_tasks, length_of
+    def __init__(
+        self, *, whole_tasks: bool = False, length_of: LengthOf | None = None, lengths: Mapping[str, int] | None = None
+    ) -> None:
+        """With `whole_tasks`, a task that this version cannot read is a problem too: nothing holds its events.
+
+        `lengths` are those of parameters that the caller has in hand, by their digest.
+        """
+        self._whole_tasks, self._length_of, self._lengths = whole_tasks, length_of, lengths or {}
         self.problems: list[LedgerProblem] = []
         self._runs: dict[str, _Run] = {}
         self._ordinals: dict[str, int] = {}
@@ -133,7 +138,12 @@ class History:
             return
         run.floor = spec.fewest_contributions
         colluding = events.from_json(run.colluding) if run.colluding else None
-        length = None if self._length_of is None else self._length_of(spec)
+        known = None if self._length_of is None else self._length_of(spec)
+        length = self._lengths.get(str(facts["facts"].get("start_digest")), known)
+        if known not in (None, length):
+            self._complain(
+                ProblemKind.OTHER_THAN_TASK, index, f"the start has {length} parameters, and the task's model {known}"
+            )
         for fault in task_bound.faults(spec, facts, events.from_json(run.planned), colluding, length=length):
             self._complain(ProblemKind.OTHER_THAN_TASK, index, fault)
 

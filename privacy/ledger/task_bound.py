@@ -1,8 +1,8 @@
 """Whether the event that a run was registered with is what its task asks for.
 
-Exact where the task alone decides: noise multiplier, schedule, rounds, relation, sampling, restarts, bands. The noise of devices is held to
-the multiplier from above, since rounding and caps only take from it; the strategy of a BLT is not in a task, and not held to it; nor is the
-length of a model, unless the caller knows it.
+Exact where the task alone decides: noise multiplier, schedule, rounds, relation, sampling, restarts, bands. The noise of devices is held
+to the multiplier from above, since rounding and caps only take from it; the strategy of a BLT to the optimum for its schedule
+(`blt_bound`); the length of a model, and with it how much noise was drawn and a BLT's numerical error, where the caller knows it.
 """
 
 import math
@@ -25,6 +25,7 @@ from privacy.events import (
     Unit,
     simple,
 )
+from privacy.ledger import blt_bound
 from privacy.ledger.noised_sums import NoisedSums
 
 _KINDS: Mapping[str, type] = {"tree": TreeEvent, "gaussian": GaussianEvent, "banded": BandedEvent, "blt": BltEvent}
@@ -70,10 +71,10 @@ def faults(
                 if length is not None and isinstance(parts[0], DistributedEvent) and parts[0].dimension < length:
                     yield f"the event is of a vector of {parts[0].dimension} numbers, and the task's model has {length}"
         return
-    yield from _central(spec, planned, vector, foreign=foreign)
+    yield from _central(spec, planned, vector, foreign=foreign, length=length)
 
 
-def _central(spec: TaskSpec, planned: Event, vector: float, *, foreign: bool) -> Iterator[str]:
+def _central(spec: TaskSpec, planned: Event, vector: float, *, foreign: bool, length: int | None) -> Iterator[str]:
     noises, release = _bit_noises(spec), planned
     if isinstance(planned, AdaptiveClipEvent) and noises:
         bits = math.fsum((2 * noise) ** -2 for noise in noises) ** -0.5 / 2
@@ -107,7 +108,13 @@ def _central(spec: TaskSpec, planned: Event, vector: float, *, foreign: bool) ->
             yield from _differ("bands", release.bands, bands)
             yield from _differ("column_norm_squared", release.column_norm_squared, 1.0)
         case BltEvent():
-            pass
+            yield from blt_bound.faults(spec, release, length=length)
+    if length is not None and release.law is Law.ROUNDED_GAUSSIAN:
+        vectors = (
+            tree_sensitivity.nodes(spec.rounds, spec.privacy.restart_every) if isinstance(release, TreeEvent) else spec.rounds
+        )
+        if release.draws < vectors * length:
+            yield f"the event counts {release.draws} draws of noise, and a model of {length} parameters takes {vectors * length}"
 
 
 def _distributed(

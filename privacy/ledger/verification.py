@@ -57,6 +57,7 @@ def verify(
     complete: bool = True,
     whole_tasks: bool = False,
     length_of: LengthOf | None = None,
+    lengths: Mapping[str, int] | None = None,
 ) -> Verdict:
     """Everything that is wrong with a ledger, each with its place.
 
@@ -65,7 +66,8 @@ def verify(
       checkpoints: notes that came with the entries.
       since: notes that somebody kept from earlier.
       whole_tasks: whether a task that this version cannot read is a problem, since nothing then holds its events to it.
-      length_of: the length of a task's model; without it events are not held to that.
+      length_of: the length of a task's model; without it, and without the next, events are not held to that.
+      lengths: numbers of parameters that the caller has in hand, by the digest of their bytes: a run's start has its model's length.
       complete: whether every entry has to be covered by one of `checkpoints`, as in an export; a store signs now and then only.
 
     Guarantee:
@@ -74,7 +76,7 @@ def verify(
       event is cheaper than those before it, or than what its task asks for (`task_bound`).
     """
     walk = _Walk(
-        History(whole_tasks=whole_tasks, length_of=length_of),
+        History(whole_tasks=whole_tasks, length_of=length_of, lengths=lengths),
         {size for note in (*checkpoints, *since) if (size := _claimed_size(note)) is not None},
     )
     for entry in entries:

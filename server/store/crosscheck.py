@@ -1,5 +1,6 @@
 """Whether the rest of the store agrees with its ledger: columns, tree nodes, runs, rounds and models against the entries."""
 
+import hashlib
 from collections.abc import Iterator
 
 from sqlalchemy import select
@@ -13,7 +14,7 @@ from privacy.ledger.verification import LoggedEntry, Verdict, verify
 from server.store import filing, run_crosscheck
 from server.store.filing import PAGE
 from server.store.store import Store
-from server.store.tables import LedgerEntryRow, LedgerNodesRow, TreeHeadRow
+from server.store.tables import LedgerEntryRow, LedgerNodesRow, ModelRow, TreeHeadRow
 
 
 def verify_store(store: Store, *, key: VerifierKey, since: tuple[str, ...] = (), length_of: LengthOf | None = None) -> Verdict:
@@ -34,12 +35,19 @@ def verify_store(store: Store, *, key: VerifierKey, since: tuple[str, ...] = (),
             complete=False,
             whole_tasks=True,
             length_of=length_of,
+            lengths=_lengths(session),
         )
         found += [*_tree(session, verdict), *run_crosscheck.runs(session)]
     return Verdict(
         entries=verdict.entries, root=verdict.root, problems=(*verdict.problems, *found), checkpoints=verdict.checkpoints,
         key=verdict.key,
     )  # fmt: skip
+
+
+def _lengths(session: Session) -> dict[str, int]:
+    """How many parameters each run starts with, by the digest of their bytes, which its registration names."""
+    query = select(ModelRow.parameters).where(ModelRow.round == 0).execution_options(yield_per=1)
+    return {hashlib.sha256(parameters).hexdigest(): len(parameters) // 4 for (parameters,) in session.execute(query)}
 
 
 def _logged(session: Session, found: list[LedgerProblem]) -> Iterator[LoggedEntry]:

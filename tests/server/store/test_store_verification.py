@@ -10,7 +10,7 @@ import pytest
 import typer
 from sqlalchemy import text
 
-from contract import task
+from contract import canonical, task
 from contract.errors import ErrorCode, TuttiError
 from privacy import events
 from privacy.ledger import entries
@@ -25,7 +25,7 @@ from tutti.commands import ledger as command
 
 SPEC = task.parse_mapping(
     {
-        "population": "p", "model": {"name": "mlp"}, "cohort": {"report_goal": 20, "minimum_separation": 1}, "rounds": 3,
+        "population": "p", "model": {"name": "a.stub:model"}, "cohort": {"report_goal": 20, "minimum_separation": 1}, "rounds": 3,
         "privacy": {"mechanism": "tree", "clip_norm": 1.0, "noise_multiplier": 7.0, "delta": 1e-6},
     }
 )  # fmt: skip
@@ -53,8 +53,6 @@ def register(store: Store, *, seeded: tuple[str, ...] = ()) -> str:
 
 
 def _task() -> Any:
-    from contract import canonical
-
     return canonical.plain(SPEC)
 
 
@@ -150,6 +148,24 @@ def test_tampering_past_the_triggers_is_found(played: Store, tmp_path: Path, sta
 
 def _mend(statement: str) -> list[str]:
     return ["UPDATE models SET run = 'ghost'", "UPDATE rounds SET run = 'ghost'"] if "ghost" in statement else []
+
+
+def test_the_length_of_anybodys_model_is_that_of_the_start_in_the_store(played: Store, tmp_path: Path) -> None:
+    key = LedgerKey(tmp_path).verifier()
+    assert verify_store(played, key=key, length_of=lambda _: 4).ok
+    told = [problem.detail for problem in verify_store(played, key=key, length_of=lambda _: 5).problems]
+    assert told == ["the start has 4 parameters, and the task's model 5"]
+
+    spec = task.replace(SPEC, model={"name": "somebody.elses:model"})
+    run, ordinal = played.next_run_id(spec)
+    drawn = {"law": events.Law.ROUNDED_GAUSSIAN, "distance_log2": -128}
+    short = event(3, draws=4, **drawn)  # numbers of one node, and a tree of three leaves has more
+    entry = entries.run_registered(
+        population="p", run=run, task=canonical.plain(spec), task_digest=spec.digest, code_digest="c", planned=short, seeded=(),
+        facts={"unit": "device", "adjacency": "zero-out", "not_covered": [], "start_digest": model(run, 0).digest},
+    )  # fmt: skip
+    played.register_run(spec=spec, ordinal=ordinal, settings={}, entry=entry, start=model(run, 0), noise_key_id=None)
+    assert any("a model of 4 parameters takes" in problem.detail for problem in verify_store(played, key=key).problems)
 
 
 @pytest.mark.parametrize("change", ["run = 'zzz'", "population = 'zzz'", "kind = 'audit-recorded'", "body = x'ff00'"])
