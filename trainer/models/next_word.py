@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.model import Arrangement, Array, Batch, DeviceExamples, Example, FloatVector, Model, Params, Sums
+from trainer.model import Arrangement, Array, Batch, Descent, DeviceExamples, Example, FloatVector, Model, Params, Sums
+from trainer.models import next_word_descent
 from trainer.models.cifg import cifg
 from trainer.models.output_layer import cross_entropy
 from trainer.tokens import tokenize
@@ -98,6 +99,7 @@ def _build(
         measure=_measure,
         prepare=lambda batch, mask: _without_padding(batch, mask, quantum),
         arrangement=arrangement,
+        descent=Descent(arrange=next_word_descent.arrange, restore=next_word_descent.restore, step=next_word_descent.step),
         vocabulary=vocabulary,
     )
 

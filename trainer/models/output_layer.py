@@ -7,6 +7,8 @@ follow, and the one-hot targets are rows taken and added, so that the matrix of 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (JAX types its functions only in part.)
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -30,14 +32,19 @@ def cross_entropy(r: Array, embedding: Array, targets: Array, weights: Array) ->
 
 
 def _forward(r: Array, embedding: Array, targets: Array, weights: Array) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
-    logits = r @ embedding.T
+    outputs, (exponentials, total) = _softmax(r @ embedding.T, targets, weights)
+    return outputs, (r, embedding, targets, weights, exponentials, total)
+
+
+def _softmax(logits: Array, targets: Array, weights: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Loss and hits, and the exponentials with their sum over each row."""
     picked = jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
     largest = logits.max(axis=1)
     exponentials = jnp.exp(logits - largest[:, None])
     total = exponentials.sum(axis=1)
     loss = jnp.sum(weights * (jnp.log(total) + largest - picked))
     hits = (picked >= largest).astype(jnp.float32)
-    return (loss, hits), (r, embedding, targets, weights, exponentials, total)
+    return (loss, hits), (exponentials, total)
 
 
 def _backward(residuals: tuple[Array, ...], cotangent: tuple[Array, Array]) -> tuple[Array, Array, None, None]:
@@ -61,3 +68,32 @@ def _transposed_product(wide: Array, narrow: Array) -> Array:
 
 
 cross_entropy.defvjp(_forward, _backward)
+
+
+class Gradients(NamedTuple):
+    """What `gradients` finds; all but `hits` weighted by the rows' weights.
+
+    `loss` is a scalar and `hits` of shape (rows,), as `cross_entropy` gives them. `dr` has the shape of `r`. `dcolumns` has the
+    shape of `columns`, but leaves out the targets' own share, which is `-weight r` on the column of each.
+    """
+
+    loss: Array
+    hits: Array
+    dr: Array
+    dcolumns: Array
+
+
+def gradients(r: Array, columns: Array, targets: Array, weights: Array) -> Gradients:
+    """`cross_entropy` with its gradients in one go, for an embedding stored by columns; fastest on a processor.
+
+    The barriers keep XLA from swapping factors: its product is at the peak where the narrow factor is the one that is read sideways.
+
+    Args:
+      r: float32, shape (rows, width). columns: float32, shape (width, words): the embedding transposed.
+      targets: int32, shape (rows,). weights: float32, shape (rows,).
+    """
+    logits = jax.lax.optimization_barrier(r.T).T @ columns
+    (loss, hits), (exponentials, total) = _softmax(logits, targets, weights)
+    scale = (weights / total)[:, None]
+    dr = scale * (exponentials @ columns.T) - weights[:, None] * columns[:, targets].T
+    return Gradients(loss, hits, dr, jax.lax.optimization_barrier((scale * r).T @ exponentials))
