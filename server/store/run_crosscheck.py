@@ -1,7 +1,10 @@
 """Whether the rows of runs, rounds and models say what the entries of their run say: one run after another, each in one pass.
 
-Not covered, since no entry holds it: a run's settings, its key's id and when it was made, the facts of a round (progress and plots), the
-seal of a sum, the values of an optimiser's state (only that they can be read), and all tables of the service around the ledger.
+Of a run's settings, what its registration says is compared: what a seed fixes, the first index of shared records, the engine, the number
+of devices. Nothing that is promised depends on the others (the seeds' values, the transport, which data), and no entry holds them: equal
+runs leave equal entries, and a digest of data would tell of whoever is in it. Not covered either: the id of a run's key and when it was
+made, the facts of a round (progress and plots), the seal of a sum, the values of an optimiser's state (only that they can be read), and
+all tables of the service around the ledger.
 """
 
 import hashlib
@@ -22,6 +25,8 @@ from server.store import blobs, filing
 from server.store.tables import LedgerEntryRow, ModelRow, RoundRow, RunRow
 from server.store.values import RunState
 
+_SEEDS = (("simulation", "seed"), ("noise", "noise_seed"))
+"""What is said to be fixed, and the setting that fixes it."""
 _REGISTERED, _CHARGED, _OUTCOME = (
     kind.value for kind in (EntryKind.RUN_REGISTERED, EntryKind.ROUND_CHARGED, EntryKind.ROUND_OUTCOME)
 )
@@ -91,9 +96,25 @@ def _run(row: RunRow, told: _Told) -> Iterator[LedgerProblem]:
             yield _differs(row.id, f"its row has {name} {getattr(row, name)!r}, and the entries say {value!r}")
     if not _holds(_plain(row.spec), planned):
         yield _differs(row.id, "the task in its row is not the one that was registered")
+    yield from (_differs(row.id, fault) for fault in _settings(row.settings, registered))
     over, states = leaf >= rounds, {state.value for state in RunState}
     if row.state not in states or (row.state == RunState.COMPLETED.value) > over:
         yield _differs(row.id, f"its row has state {row.state!r}, and the entries say that {leaf} of {rounds} rounds are over")
+
+
+def _settings(written: str, registered: dict[str, Any]) -> Iterator[str]:
+    """What the settings of a run's row say otherwise than its registration."""
+    settings = filing.facts_of(written.encode())
+    if settings is None:
+        yield "the settings in its row cannot be read"
+        return
+    fixed = [name for name, key in _SEEDS if settings.get(key) is not None]
+    if fixed != registered["seeded"]:
+        yield f"by its row, seeds fix {fixed}, and the entries say {registered['seeded']}"
+    facts = registered["facts"]
+    for name in ("shared_records", "engine", *(("devices",) if "devices" in facts else ())):
+        if settings.get(name) != facts.get(name):
+            yield f"its row has {name} {settings.get(name)!r}, and the entries say {facts.get(name)!r}"
 
 
 def _plain(spec: str) -> object:

@@ -139,11 +139,22 @@ def test_store_as_it_was_written_verifies(store: Store, tmp_path: Path) -> None:
         ("UPDATE runs SET ordinal = 4", {ProblemKind.ROW_DIFFERS}),
         ("UPDATE runs SET spec = replace(spec, '7.0', '70.0')", {ProblemKind.ROW_DIFFERS}),
         ("UPDATE runs SET spec = 'no json'", {ProblemKind.ROW_DIFFERS}),
+        ("UPDATE runs SET settings = 'no json'", {ProblemKind.ROW_DIFFERS}),
+        ("""UPDATE runs SET settings = '{"noise_seed": 7}'""", {ProblemKind.ROW_DIFFERS}),
+        ("""UPDATE runs SET settings = '{"shared_records": 3}'""", {ProblemKind.ROW_DIFFERS}),
+        ("""UPDATE runs SET settings = '{"engine": "tff 0.87"}'""", {ProblemKind.ROW_DIFFERS}),
     ],
 )
 def test_tampering_past_the_triggers_is_found(played: Store, tmp_path: Path, statement: str, found: set[ProblemKind]) -> None:
     assert kinds(played, tmp_path) == set()
     assert found <= kinds(played, tmp_path, "PRAGMA defer_foreign_keys = ON", statement, *_mend(statement))
+
+
+def test_a_seed_that_was_taken_out_of_the_settings_is_found(store: Store, tmp_path: Path) -> None:
+    register(store, seeded=("noise",))
+    found = verify_store(store, key=LedgerKey(tmp_path).verifier()).problems
+    assert [problem.kind for problem in found] == [ProblemKind.ROW_DIFFERS]
+    assert found[0].detail.endswith("by its row, seeds fix [], and the entries say ['noise']")
 
 
 def _mend(statement: str) -> list[str]:
