@@ -127,6 +127,11 @@ class SecureGroup:
         return self.phase is Phase.MASKED_INPUT
 
     @property
+    def deserted(self) -> bool:
+        """Whether all its devices left before there was a roster."""
+        return self.phase is Phase.ADVERTISE_KEYS and self._members <= 0
+
+    @property
     def early(self) -> bool:
         """Whether no masked input was ever asked for."""
         return SecureStep.SHARE_KEYS not in self._answers
@@ -247,12 +252,10 @@ class SecureGroup:
 
     @property
     def _complete(self) -> bool:
-        """Whether nobody who could still answer is waited for, or so few are left that the roster can never be filled."""
-        if self._server.ready or self.phase is not Phase.ADVERTISE_KEYS:
+        """Whether nobody who could still answer is waited for: all who are there have, or the roster is full."""
+        if self.phase is not Phase.ADVERTISE_KEYS:
             return self._server.ready
-        parameters = self._context.parameters
-        advertised = parameters.roster_size - self._server.waiting_for
-        return self._members <= max(advertised, parameters.minimum_roster - 1)
+        return self._server.waiting_for <= max(0, self._context.parameters.roster_size - self._members)
 
     def _enough(self) -> bool:
         """Whether the open phase has what it needs; once it does, it stays so."""

@@ -187,7 +187,7 @@ class SecureSessionTable(SessionTable):
 
     def _abandon_without_groups(self) -> None:
         """Ends a round of which nothing is charged and no group is left, for what ended the groups, not for the devices they lose by it."""
-        if not self._rounds.charged and all(isinstance(group.result, Abort) for group in self._groups):
+        if not self._rounds.charged and all(group.deserted or isinstance(group.result, Abort) for group in self._groups):
             early = all(group.early for group in self._groups)
             self._rounds.abandon(AbandonReason.KEY_PHASE_FAILED if early else AbandonReason.TOO_FEW_SURVIVORS)
 
@@ -333,6 +333,8 @@ class SecureSessionTable(SessionTable):
         if group is not None and session.place is not Place.GONE:
             group.drop(session_id)
             self._lost = True
+            if group.deserted:
+                self._abandon_without_groups()
         super()._lose(session_id, session, fault, now_s)
 
     def _group(self, session_id: SessionId) -> SecureGroup | None:

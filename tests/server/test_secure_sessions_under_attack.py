@@ -367,12 +367,14 @@ def test_a_round_whose_devices_are_all_refused_ends_at_once(bench: Bench) -> Non
     """A fleet of another authority is gone after its first message: nobody waits for it until the roster could have been filled."""
     cohort, trusted = bench.cohort(), bench.authority
     bench.authority = DeviceAuthority(bytes(range(32)))
-    ended: list[Any] = []
+    facts = None
     for assignment in cohort.values():
+        assert facts is None
         reply = bench.say(assignment, SecureStep.ADVERTISE_KEYS, bench.client(assignment).advertise_keys())
         assert isinstance(reply, Aborted)
-        ended.append(bench.table.tick(bench.now_s))
-    facts = next(facts for facts in ended if facts is not None)
+        assert reply.reason is AbortReason.UNAUTHORIZED  # each is told why, whoever came before it
+        facts = bench.table.tick(bench.now_s)
+    assert facts is not None
     assert (facts["state"], facts["reason"]) == ("abandoned", "key-phase-failed")
     bench.authority = trusted
     assert len(bench.cohort()) == COHORT  # the next round selects at once
