@@ -24,9 +24,8 @@ _FORM = re.compile(r"tutti_([a-z2-7]{8})_([A-Za-z0-9_-]{43})")
 POPULATION = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 """A population's name, as tasks have it."""
 _EVERY = "*"
-"""How a token without a limit is kept. Rows from before this marker have an empty column."""
-_NONE = frozenset({""})
-"""The limits of a token that sees no population: none has this name."""
+"""How a token without a limit is kept. Rows from before this mark have an empty column, whether they were meant without a limit or a
+variable of a shell was empty: they count for nothing."""
 
 
 class Scope(Enum):
@@ -40,12 +39,12 @@ class Scope(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Whoever asks. `populations` is empty for all of them."""
+    """Whoever asks. `populations` is None for all of them."""
 
     id: str
     name: str
     scopes: frozenset[Scope]
-    populations: frozenset[str] = frozenset()
+    populations: frozenset[str] | None = None
 
     def may(self, *scopes: Scope) -> bool:
         """Whether any of `scopes` is held; `admin` holds them all.
@@ -57,17 +56,17 @@ class Principal:
 
     def sees(self, population: str) -> bool:
         """Whether the population is within this principal's limits."""
-        return not self.populations or population in self.populations
+        return self.populations is None or population in self.populations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """A token as it may be listed."""
+    """A token as it may be listed. `populations` is None for all of them, and empty where the token does not say: it counts for nothing."""
 
     id: str
     name: str
     scopes: frozenset[Scope]
-    populations: frozenset[str]
+    populations: frozenset[str] | None
     created_at: str
     expires_at: float | None
     revoked: bool
@@ -130,7 +129,8 @@ class Tokens:
         """Whose token this is.
 
         Raises:
-          TuttiError: UNAUTHENTICATED, in the same words whether the token is malformed, unknown, revoked or expired.
+          TuttiError: UNAUTHENTICATED, in the same words whether the token is malformed, unknown, revoked or expired; in others, to
+            whoever has it, if it does not say which populations it is for.
         """
         refused = TuttiError(ErrorCode.UNAUTHENTICATED, "the bearer token is not valid")
         match = _FORM.fullmatch(text)
@@ -143,6 +143,12 @@ class Tokens:
         if row.revoked or (row.expires_at is not None and row.expires_at <= self._now_s()):
             raise refused
         token = _token(row)
+        if token.populations is not None and not token.populations:
+            detail = (
+                f"token {token.id} is of an older version and does not say which populations it is for: make another with "
+                f"`tutti token create`, with --population or for all of them, and `tutti token revoke {token.id}`"
+            )
+            raise TuttiError(ErrorCode.UNAUTHENTICATED, detail)
         return Principal(id=token.id, name=token.name, scopes=token.scopes, populations=token.populations)
 
     def exist(self) -> bool:
@@ -172,9 +178,8 @@ def _hash(secret: str) -> bytes:
     return hashlib.sha256(b"tutti token\x00" + secret.encode()).digest()
 
 
-def _limits(kept: str) -> frozenset[str]:
-    """As `Principal` has them, empty for all. A column of nothing but blanks is a limit that went wrong, so it lets nothing through."""
-    return frozenset() if kept in {"", _EVERY} else frozenset(kept.split()) or _NONE
+def _limits(kept: str) -> frozenset[str] | None:
+    return None if kept == _EVERY else frozenset(kept.split())
 
 
 def _token(row: TokenRow) -> Token:

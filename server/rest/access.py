@@ -113,7 +113,7 @@ def within_limits(principal: Principal, population: str | None = None) -> frozen
     if population is not None:
         check_population(principal, population)
         return frozenset({population})
-    return principal.populations or None
+    return principal.populations
 
 
 def find_run(services: Services, principal: Principal, name: str) -> Run:

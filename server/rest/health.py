@@ -38,7 +38,7 @@ def healthz(services: ServicesOf) -> bodies.Health:
 )
 def metrics(services: ServicesOf, principal: Reader) -> Response:
     """Counts and durations of this server and its store, for tokens that are limited to no population: they are of all of them."""
-    if principal.populations:
+    if principal.populations is not None:
         raise TuttiError(ErrorCode.FORBIDDEN, "metrics are of all populations, and this token is limited to some")
     return Response(services.metrics.exposition(), media_type="text/plain; version=0.0.4")
 

@@ -116,7 +116,7 @@ def entry_body(entry: Entry) -> bodies.EntryBody:
 
 def visible(principal: Principal, entry: Entry) -> bool:
     """Whether an entry lies within a token's limits."""
-    if not principal.populations:
+    if principal.populations is None:
         return True
     population = str(json.loads(entry.body).get("population") or "")
     return not population or principal.sees(population)

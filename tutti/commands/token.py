@@ -59,7 +59,7 @@ def list_tokens(store: StoreOption = ".tutti", json_output: JsonOption = False) 
     for row in rows:
         cells = (
             ", ".join(row["scopes"]),
-            ", ".join(row["populations"]) or "all",
+            "all" if row["populations"] is None else ", ".join(row["populations"]) or "(unsaid)",
             row["created"],
             "yes" if row["revoked"] else "",
         )
@@ -103,7 +103,7 @@ def _row(token: Token) -> dict[str, Any]:
         "id": token.id,
         "name": token.name,
         "scopes": sorted(scope.value for scope in token.scopes),
-        "populations": sorted(token.populations),
+        "populations": None if token.populations is None else sorted(token.populations),
         "created": token.created_at,
         "expires_at": token.expires_at,
         "revoked": token.revoked,
