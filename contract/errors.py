@@ -98,8 +98,8 @@ class ErrorCode(Enum):
         "PERMISSION_DENIED",
     )
     LEASE_HELD = ErrorKind(
-        "Another server owns this population",
-        "Stop the other server, or wait until its lease expires; this one answers reads only.",
+        "Another process owns this population or plays this run",
+        "Wait until the other process ends or its lease expires, or stop it; a server that owns no population answers reads only.",
         17, 409, "ABORTED",
     )  # fmt: skip
     CONFLICT = ErrorKind(

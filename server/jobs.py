@@ -170,6 +170,13 @@ class Jobs:
             row = session.get(JobRow, job)
             return row is not None and row.holder == holder and row.state == JobState.LEASED.value
 
+    def player(self, job: str) -> str | None:
+        """The runner whose lease of the job has not run out; None if nobody plays it."""
+        with self._transactions.read() as session:
+            row = session.get(JobRow, job)
+            leased = row is not None and row.state == JobState.LEASED.value and row.lease_until >= self._now_s()
+            return row.holder if leased and row is not None else None
+
     def renew(self, job: str, holder: str) -> bool:
         """Holds on to a lease; False if another runner has it by now, and then the job is not ours to play."""
         with self._transactions.begin() as session:

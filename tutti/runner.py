@@ -115,7 +115,8 @@ class Runner:
 
             audit_jobs.play(Audits(store.transactions), job.id, store=self._location, workers=workers, held=held)
         elif store.run(job.id).state is RunState.RUNNING:
-            runs.resume(job.id, workers=workers, store=self._location, progress=_Watch(self._stop, lost), approved=True)
+            watch = _Watch(self._stop, lost)
+            runs.resume(job.id, workers=workers, store=self._location, progress=watch, approved=True, holder=self._holder)
 
     def _abandon(self, store: Store, jobs: Jobs, job: Job) -> None:
         """A cancelled audit may have begun one more run between the wish and the stop."""

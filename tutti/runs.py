@@ -14,14 +14,17 @@ from contract.errors import ErrorCode, TuttiError
 from contract.task import TaskSpec
 from server import registration, tasks
 from server.faults import FaultHook, no_faults
+from server.keys import KeyDirectory
 from server.policies import Policies
 from server.registration import RunSettings
-from server.store.values import RunState
-from tutti import hosting, results, shared_records, stores
+from server.store.store import Store
+from server.store.values import Run, RunState
+from tutti import exclusive, hosting, results, shared_records, stores
 from tutti.disclosures import disclosures, not_covered, vocabulary
 from tutti.playing import Progress, Silence, play
 
 OWN_ENGINE = "tutti"
+OVER = (RunState.COMPLETED, RunState.CANCELLED)
 
 
 def run(
@@ -94,10 +97,11 @@ def run(
             start=prepared.model.init(0),
             approved=approved,
         )
-        return play(
-            database, keys, registered, prepared, loader, workers=workers, progress=progress or Silence(), faults=faults,
-            directory=stores.directory(store),
-        )  # fmt: skip
+        with exclusive.playing(database, stores.directory(store), registered):
+            return play(
+                database, keys, registered, prepared, loader, workers=workers, progress=progress or Silence(), faults=faults,
+                directory=stores.directory(store),
+            )  # fmt: skip
 
 
 def resume(
@@ -109,14 +113,16 @@ def resume(
     progress: Progress | None = None,
     faults: FaultHook = no_faults,
     approved: bool = False,
+    holder: str | None = None,
 ) -> dict[str, Any]:
     """Goes on with a run that was stopped, paused or killed; a completed run is returned as it is.
 
     Args:
       approved: whether whoever asks has seen to the approval, where the population asks for one.
+      holder: the runner that asks, if it is one: it has the lease of the run's job.
 
     Raises:
-      TuttiError: FORBIDDEN without an approval that is asked for;
+      TuttiError: FORBIDDEN without an approval that is asked for; LEASE_HELD while somebody else plays the run;
         RUN_STATE if the run was cancelled, its key is gone, or its data has changed.
     """
     with stores.opened(store) as (database, keys):
@@ -134,18 +140,38 @@ def resume(
         if found.settings["transport"] == "devices":
             database.set_run_state(found.id, RunState.RUNNING)  # `tutti serve` takes it up
             return results.result(database, database.run(found.id))
-        loader = data if data is not None else open_loader(found.spec.data, model=found.spec.model.name)
-        prepared = tasks.prepare(found.spec, vocabulary(found.spec, loader))
-        if loader.digest != found.settings["data_digest"]:
-            raise TuttiError(ErrorCode.RUN_STATE, f"the data of run {found.id[:12]} is not what it was when the run began")
-        shared = found.spec.population if found.settings.get("shared_records") is not None else None
-        with shared_records.held(stores.directory(store), shared):
-            shared_records.require_last(database, found)
-            database.set_run_state(found.id, RunState.RUNNING)
-            return play(
-                database, keys, found, prepared, loader, workers=workers, progress=progress or Silence(), faults=faults,
-                directory=stores.directory(store),
-            )  # fmt: skip
+        with exclusive.playing(database, stores.directory(store), found, holder=holder):
+            found = database.run(found.id)  # as whoever played it last has left it
+            if found.state in OVER:
+                return results.result(database, found)
+            return _go_on(
+                database, keys, found, data, store=store, workers=workers, progress=progress or Silence(), faults=faults
+            )
+
+
+def _go_on(
+    database: Store,
+    keys: KeyDirectory,
+    found: Run,
+    data: Loader | None,
+    *,
+    store: str,
+    workers: int | Placement | None,
+    progress: Progress,
+    faults: FaultHook,
+) -> dict[str, Any]:
+    loader = data if data is not None else open_loader(found.spec.data, model=found.spec.model.name)
+    prepared = tasks.prepare(found.spec, vocabulary(found.spec, loader))
+    if loader.digest != found.settings["data_digest"]:
+        raise TuttiError(ErrorCode.RUN_STATE, f"the data of run {found.id[:12]} is not what it was when the run began")
+    shared = found.spec.population if found.settings.get("shared_records") is not None else None
+    with shared_records.held(stores.directory(store), shared):
+        shared_records.require_last(database, found)
+        database.set_run_state(found.id, RunState.RUNNING)
+        return play(
+            database, keys, found, prepared, loader, workers=workers, progress=progress, faults=faults,
+            directory=stores.directory(store),
+        )  # fmt: skip
 
 
 def _elsewhere(spec: TaskSpec, data: str | Loader | None, engine: str, transport: str, **settings: Any) -> dict[str, Any]:

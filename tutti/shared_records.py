@@ -4,7 +4,6 @@ Each run gets a range of the population's indices of its own, as long as the run
 last participation means the same to every task. One run at a time plays on shared records.
 """
 
-import fcntl
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from client_sim.records import ParticipationRecords
 from contract.errors import ErrorCode, TuttiError
 from server.store.store import Store
 from server.store.values import Run
+from tutti import exclusive
 
 _MOST_RUNS = 100_000
 
@@ -62,13 +62,8 @@ def held(directory: Path, population: str | None) -> Generator[None]:
     if population is None:
         yield
         return
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / f"records-{population}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            detail = f"another run plays on the shared device records of population {population}"
-            raise TuttiError(ErrorCode.LEASE_HELD, detail) from None
+    detail = f"another run plays on the shared device records of population {population}"
+    with exclusive.held(directory / f"records-{population}.lock", otherwise=detail):
         yield
 
 
