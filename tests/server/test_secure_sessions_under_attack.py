@@ -244,20 +244,21 @@ def test_a_fault_of_the_store_in_the_charge_ends_the_run_and_reveals_nothing(
 
     monkeypatch.setattr(RoundRecorder, "charge", fails_once)
 
+    signed = {name: clients[name].handle(message) for name, message in survivors.items()}
+    *others, last = members
+    for name in others:
+        bench.say(members[name], SecureStep.CONSISTENCY_CHECK, signed[name])
+
     async def play() -> None:
         run = HostedRun(table=bench.table, population="phones", clock=SystemClock(), on_round=lambda facts: True)
-        replies = list[object]()
-        for name, assignment in members.items():
-            message = wire.write_device_message(clients[name].handle(survivors[name]))
-            request = SecureRequest(name, assignment.authorization_token, SecureStep.CONSISTENCY_CHECK, message)
-            replies.append((await asyncio.gather(run.handle(request), return_exceptions=True))[0])
-            if isinstance(replies[-1], BaseException):
-                break
-        assert isinstance(replies[-1], TuttiError)
-        assert replies[-1].code is ErrorCode.RUN_STATE
-        assert "OperationalError" in replies[-1].detail
-        assert "disk" not in replies[-1].detail
-        assert run.ended.exception() is replies[-1]
+        message = wire.write_device_message(signed[last])
+        request = SecureRequest(last, members[last].authorization_token, SecureStep.CONSISTENCY_CHECK, message)
+        (reply,) = await asyncio.gather(run.handle(request), return_exceptions=True)
+        assert isinstance(reply, TuttiError)
+        assert reply.code is ErrorCode.RUN_STATE
+        assert "OperationalError" in reply.detail
+        assert "disk" not in reply.detail
+        assert run.ended.exception() is reply
         await run.close()
 
     asyncio.run(play())
@@ -293,7 +294,9 @@ class Late:
 
     def agrees(self) -> None:
         """The others sign who survived, so that shares are asked for."""
-        self.requests = self._next(SecureStep.MASKED_INPUT, SecureStep.CONSISTENCY_CHECK)
+        for name, message in answers(self.bench, self.others, SecureStep.MASKED_INPUT).items():
+            self.bench.say(self.others[name], SecureStep.CONSISTENCY_CHECK, self.clients[name].handle(message))
+        self.requests = answers(self.bench, self.others, SecureStep.CONSISTENCY_CHECK)
 
     def reveals(self) -> None:
         """The others give their shares, and the round ends."""
@@ -302,11 +305,6 @@ class Late:
         facts = self.bench.table.tick(self.bench.now_s)
         assert facts is not None
         assert facts["state"] == "committed"
-
-    def _next(self, heard: SecureStep, step: SecureStep) -> dict[SessionId, Any]:
-        for name, message in answers(self.bench, self.others, heard).items():
-            self.bench.say(self.others[name], step, self.clients[name].handle(message))
-        return answers(self.bench, self.others, step)
 
     def opens(self) -> AbortReason | None:
         """Why the device's upload is not opened."""
