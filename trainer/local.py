@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from numpy.typing import NDArray
 
-from trainer import freed_memory
+from trainer import bfloat16, freed_memory
 from trainer.batches import Batches, batches_of
 from trainer.model import Array, Batch, Descent, DeviceExamples, FloatVector, Model, Params, Sums
 
@@ -49,6 +49,9 @@ class LocalTrainer:
     learning_rate: float
     lanes: int = field(default=0)
     """Devices side by side on one accelerator or core; 0 leaves it to the model's arrangement."""
+    products: str = "auto"
+    """`float32`; or `bfloat16` where a model's own step can round the factors of its large products to it; or by what the
+    processor gains by (ADR 30). Parameters, sums and updates are float32."""
     accelerators: int = 0
     """How many of `jax.devices()` share the lanes; 0 takes all accelerators, or one processor."""
     _sums: list[str] = field(default_factory=list[str], init=False, repr=False)
@@ -60,6 +63,8 @@ class LocalTrainer:
         for name in ("batch_size", "epochs", "max_examples", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        if self.products not in ("auto", "float32", "bfloat16"):
+            raise ValueError(f"products must be auto, float32 or bfloat16, not {self.products!r}")
         if self.lanes < 0:
             raise ValueError(f"lanes must not be negative, not {self.lanes}")
         if self.accelerators < 0:
@@ -122,6 +127,11 @@ class LocalTrainer:
         """The model's own step, where one device is trained at a time on a processor."""
         return self.model.descent if self._lanes == 1 and jax.default_backend() == "cpu" else None
 
+    @property
+    def _rounded(self) -> bool:
+        automatic = self._descent is not None and self._descent.bfloat16 and bfloat16.gains()
+        return automatic if self.products == "auto" else self.products == "bfloat16"
+
     @cached_property
     def _arrange(self) -> Any:
         assert self._descent is not None
@@ -156,7 +166,7 @@ class LocalTrainer:
     def _moved(self, params: Params, batch: Batch, mask: Array) -> tuple[Params, Sums]:
         """The parameters after a step of SGD, and the `Sums` of what it met."""
         if self._descent is not None:
-            return self._descent.step(params, batch, mask, self.learning_rate)
+            return self._descent.step(params, batch, mask, self.learning_rate, self._rounded)
         gradients, sums = jax.grad(self.model.loss, has_aux=True)(params, batch, mask)
         return {name: params[name] - self.learning_rate * gradients[name] for name in params}, sums
 

@@ -101,12 +101,15 @@ class Descent:
     Args:
       arrange: the named parameters, in the layout that the step's products are fastest in.
       restore: the inverse of `arrange`.
-      step: (arranged parameters, batch, mask, learning rate) -> those moved against the gradient of `loss`, and its `Sums`.
+      step: (arranged parameters, batch, mask, learning rate, rounded) -> those moved against the gradient of `loss`, and its
+        `Sums`. `rounded` says whether large products may round their factors to bfloat16; parameters and sums are float32.
+      bfloat16: whether they gain by that where `trainer.bfloat16.gains`.
     """
 
     arrange: Callable[[Params], Params] = field(repr=False)
     restore: Callable[[Params], Params] = field(repr=False)
-    step: Callable[[Params, Batch, Array, float], tuple[Params, Sums]] = field(repr=False)
+    step: Callable[[Params, Batch, Array, float, bool], tuple[Params, Sums]] = field(repr=False)
+    bfloat16: bool = False
 
 
 def means(sums: Sums) -> dict[str, float]:

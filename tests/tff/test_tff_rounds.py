@@ -25,7 +25,9 @@ def both(
     loader = open_loader(DataSpec(devices=devices, seed=7), model=name)
     examples = [model.featurize(loader.examples(device)).first(most) for device in range(devices)]
     start = model.init(3)
-    trainer = LocalTrainer(model=model, batch_size=BATCH, epochs=epochs, max_examples=most, learning_rate=RATE)
+    trainer = LocalTrainer(
+        model=model, batch_size=BATCH, epochs=epochs, max_examples=most, learning_rate=RATE, products="float32"
+    )
     ours = np.mean([delta for delta, _ in trainer.train_many(start, examples, [None] * devices)], axis=0, dtype=np.float64)
     read = [{key: each.arrays[key] for key in ARRAYS[name] if key in each.arrays} for each in examples]
     facts = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from contract.randomness import stream
-from trainer import DeviceExamples, LocalTrainer
+from trainer import DeviceExamples, LocalTrainer, bfloat16
 from trainer.models import get
 
 MODEL = get("next_word", words=400, width=6, units=9)
@@ -24,7 +24,7 @@ def devices() -> list[DeviceExamples]:
 
 def trained(rate: float, *, own_step: bool) -> list[tuple[np.ndarray, dict[str, float]]]:
     model = MODEL if own_step else dataclasses.replace(MODEL, descent=None)
-    trainer = LocalTrainer(model=model, batch_size=4, learning_rate=rate, lanes=1)
+    trainer = LocalTrainer(model=model, batch_size=4, learning_rate=rate, lanes=1, products="float32")
     return list(trainer.train_many(MODEL.init(3), devices(), [1, 2, 3, 4]))
 
 
@@ -43,3 +43,45 @@ def test_arranged_parameters_are_restored_as_they_were() -> None:
     assert restored.keys() == params.keys()
     for name, array in params.items():
         np.testing.assert_array_equal(restored[name], array)
+
+
+def test_products_in_bfloat16_change_an_update_by_their_rounding_alone() -> None:
+    exact, rounded = (
+        list(
+            LocalTrainer(model=MODEL, batch_size=4, learning_rate=0.3, lanes=1, products=products).train_many(
+                MODEL.init(3), devices(), [1, 2, 3, 4]
+            )
+        )
+        for products in ("float32", "bfloat16")
+    )
+    for (theirs, expected), (mine, counts) in zip(exact, rounded, strict=True):
+        assert mine.dtype == np.float32
+        assert np.linalg.norm(mine - theirs) <= 4e-3 * np.linalg.norm(theirs)
+        assert counts == pytest.approx(expected, rel=4e-3, nan_ok=True)
+
+
+def test_rounding_to_bfloat16_is_to_nearest_and_keeps_what_is_no_number() -> None:
+    generator = stream(5, "rounded")
+    x = generator.standard_normal(1000).astype(np.float32) * np.float32(10.0) ** generator.integers(-30, 30, 1000)
+    back = np.asarray(bfloat16.rounded(jax.device_put(x)), np.float32)
+    assert np.all(np.abs(back - x) <= np.abs(x) * 2.0**-8)
+    np.testing.assert_array_equal(back, np.asarray(x.astype(jax.numpy.bfloat16), np.float32))
+    special = np.asarray([np.inf, -np.inf, np.nan, 0.0], np.float32)
+    np.testing.assert_array_equal(np.asarray(bfloat16.rounded(jax.device_put(special)), np.float32), special)
+
+
+def test_transpose_is_the_transpose() -> None:
+    matrix = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(bfloat16.transposed(jax.device_put(matrix)), matrix.T)
+
+
+def test_products_are_rounded_only_where_processor_and_compiler_multiply_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bfloat16, "_processor", lambda: "flags : fpu avx512f")
+    bfloat16.gains.cache_clear()
+    assert not bfloat16.gains()
+    bfloat16.gains.cache_clear()
+
+
+def test_unknown_products_are_refused() -> None:
+    with pytest.raises(ValueError, match="products must be auto, float32 or bfloat16"):
+        LocalTrainer(model=MODEL, batch_size=4, learning_rate=0.3, products="half")

@@ -30,7 +30,7 @@ def workload() -> ModuleType:
 
 
 def first_mean_update(model: Model, workload: ModuleType, name: str, devices: list[DeviceExamples]) -> float:
-    trainer = LocalTrainer(model=model, batch_size=workload.BATCH[name], learning_rate=workload.LR[name])
+    trainer = LocalTrainer(model=model, batch_size=workload.BATCH[name], learning_rate=workload.LR[name], products="float32")
     params = model.ravel(workload.init_params(name))
     total = np.zeros(model.num_parameters)
     for delta, _ in trainer.train_many(params, devices, [None] * len(devices)):

@@ -29,13 +29,14 @@ def restore(params: Params) -> Params:
     return {"E": params["columns"].T, **{name: params[name] for name in _LAYER}}
 
 
-def step(params: Params, batch: Batch, mask: Array, learning_rate: float) -> tuple[Params, Sums]:
+def step(params: Params, batch: Batch, mask: Array, learning_rate: float, rounded: bool) -> tuple[Params, Sums]:
     """One step on a batch as the model's `prepare` leaves it, and the sums of its `loss`.
 
     Args:
       params: as `arrange` gives them.
       batch: `inputs`, int32 (steps, rows); `positions`, `targets` and `weights`, (k,).
       mask: not looked at: it is in the weights.
+      rounded: whether the products with the embedding may round their factors to bfloat16.
     """
     del mask
     columns, layer = params["columns"], [params[name] for name in _LAYER]
@@ -46,7 +47,7 @@ def step(params: Params, batch: Batch, mask: Array, learning_rate: float) -> tup
     r = outputs.reshape(-1, width)[positions]
     count = jnp.sum(weights)
     shares = weights / jnp.maximum(count, 1.0)
-    found = gradients(r, columns, targets, shares)
+    found = gradients(r, columns, targets, shares, rounded=rounded)
     dr = jnp.zeros((tokens.size, width), r.dtype).at[positions].add(found.dr)
     dx, *dlayer = pull(dr.reshape(outputs.shape))
     touched = jnp.concatenate([targets, tokens])

@@ -7,13 +7,17 @@ follow, and the one-hot targets are rows taken and added, so that the matrix of 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (JAX types its functions only in part.)
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
+from trainer import bfloat16
 from trainer.model import Array
 
+Products: TypeAlias = tuple[Callable[[Array], Array], Callable[[Array], Array], Callable[[Array, Array], Array]]
+"""For an embedding by columns C: r -> r C; wide -> wide C^T; (narrow, wide) -> narrow^T wide."""
 _FEW_ROWS = 80
 
 
@@ -36,12 +40,16 @@ def _forward(r: Array, embedding: Array, targets: Array, weights: Array) -> tupl
     return outputs, (r, embedding, targets, weights, exponentials, total)
 
 
-def _softmax(logits: Array, targets: Array, weights: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+def _softmax(
+    logits: Array, targets: Array, weights: Array, *, rounded: bool = False
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """Loss and hits, and the exponentials with their sum over each row."""
     picked = jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
     largest = logits.max(axis=1)
     exponentials = jnp.exp(logits - largest[:, None])
-    total = exponentials.sum(axis=1)
+    if rounded:
+        exponentials = bfloat16.rounded(exponentials)
+    total = exponentials.astype(jnp.float32).sum(axis=1)  # of what the products take, so that a row's shares add up to 1
     loss = jnp.sum(weights * (jnp.log(total) + largest - picked))
     hits = (picked >= largest).astype(jnp.float32)
     return (loss, hits), (exponentials, total)
@@ -83,17 +91,36 @@ class Gradients(NamedTuple):
     dcolumns: Array
 
 
-def gradients(r: Array, columns: Array, targets: Array, weights: Array) -> Gradients:
+def gradients(r: Array, columns: Array, targets: Array, weights: Array, *, rounded: bool = False) -> Gradients:
     """`cross_entropy` with its gradients in one go, for an embedding stored by columns; fastest on a processor.
-
-    The barriers keep XLA from swapping factors: its product is at the peak where the narrow factor is the one that is read sideways.
 
     Args:
       r: float32, shape (rows, width). columns: float32, shape (width, words): the embedding transposed.
       targets: int32, shape (rows,). weights: float32, shape (rows,).
+      rounded: whether the three products may round their factors to bfloat16; all sums stay float32.
     """
-    logits = jax.lax.optimization_barrier(r.T).T @ columns
-    (loss, hits), (exponentials, total) = _softmax(logits, targets, weights)
+    logits_of, back, across = _rounded_products(columns) if rounded else _products(columns)
+    (loss, hits), (exponentials, total) = _softmax(logits_of(r), targets, weights, rounded=rounded)
     scale = (weights / total)[:, None]
-    dr = scale * (exponentials @ columns.T) - weights[:, None] * columns[:, targets].T
-    return Gradients(loss, hits, dr, jax.lax.optimization_barrier((scale * r).T @ exponentials))
+    dr = scale * back(exponentials) - weights[:, None] * columns[:, targets].T
+    return Gradients(loss, hits, dr, across(scale * r, exponentials))
+
+
+def _products(columns: Array) -> Products:
+    """The barriers keep XLA from swapping factors: its product is at the peak where the narrow one is read sideways."""
+    barrier = jax.lax.optimization_barrier
+    return (
+        lambda r: barrier(r.T).T @ columns,
+        lambda wide: wide @ columns.T,
+        lambda narrow, wide: barrier(narrow.T @ wide),
+    )
+
+
+def _rounded_products(columns: Array) -> Products:
+    short = bfloat16.rounded(columns)
+    rows = bfloat16.transposed(short)
+    return (
+        lambda r: bfloat16.product(bfloat16.rounded(r), short),
+        lambda wide: bfloat16.product(wide, rows),
+        lambda narrow, wide: bfloat16.product(bfloat16.transposed(bfloat16.rounded(narrow)), wide),
+    )
