@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_BUFFERS = 8
+MOST_ROUNDS = 20_000
+"""Seconds of work; a verifier repeats it for whatever a ledger says."""
 LEAST_SCALE = 2.0**-30
 """A buffer with less would have none in fixed point: it is left out."""
 _STEPS = 300
@@ -59,7 +61,7 @@ def optimum(schedule: Schedule, *, buffers: int) -> Optimum:
     what jax-privacy's optimiser finds in seconds, which a test compares.
 
     Raises:
-      ValueError: for a number of buffers outside 1 to 8, or a schedule without rounds or participations.
+      ValueError: for a number of buffers outside 1 to 8, a schedule without rounds or participations, or of more than 20,000 rounds.
 
     Source: arXiv:2408.08868v2 (McMahan, Xu, Zhang), on the loss; arXiv:2504.21413, Theorem 1, on the parameters.
 
@@ -71,6 +73,8 @@ def optimum(schedule: Schedule, *, buffers: int) -> Optimum:
         raise ValueError(f"buffers must lie in [1, {MOST_BUFFERS}], not {buffers}")
     if schedule.rounds < 1 or schedule.participations < 1 or schedule.minimum_separation < 0:
         raise ValueError(f"no schedule has {schedule}")
+    if schedule.rounds > MOST_ROUNDS:
+        raise ValueError(f"a BLT is fitted to at most {MOST_ROUNDS} rounds, not {schedule.rounds}")
     first = min((_descent(beginning, schedule) for beginning in _beginnings(buffers)), key=_loss_of)
     best = min(first, *(_descent(other, schedule) for other in _moved(_gaps(first[1]))), key=_loss_of)
     decays, scales = _parameters(_gaps(best[1]))

@@ -35,7 +35,7 @@ def faults(spec: TaskSpec, event: BltEvent, *, length: int | None) -> Iterator[s
         best = blt_optimum.optimum(schedule, buffers=asked)
         column = matrix_sensitivity.coefficients(event.buf_decay, event.output_scale, spec.rounds)
     except ValueError as error:
-        yield f"the event has no strategy that the theorems cover: {error}"
+        yield f"the event has no strategy that can be held to the task: {error}"
         return
     squared, error = blt_optimum.loss(column, schedule)
     least, _ = blt_optimum.loss(matrix_sensitivity.coefficients(best.buf_decay, best.output_scale, spec.rounds), schedule)
@@ -43,8 +43,8 @@ def faults(spec: TaskSpec, event: BltEvent, *, length: int | None) -> Iterator[s
         yield f"the strategy has a squared sensitivity of {squared:.4f}, and that of the task's schedule has {least:.4f}"
     if math.sqrt(squared * error) > MOST_LOSS * best.loss:
         yield f"the strategy has a loss of {math.sqrt(squared * error):.4f}, and that of the task's schedule has {best.loss:.4f}"
-    if length is not None and event.numerical_inflation * _LEEWAY < (needed := _inflation(spec, event, length)):
-        yield f"numerical_inflation is {event.numerical_inflation}, and {needed} for a model of {length} parameters"
+    if length is not None:
+        yield from _numerical(spec, event, length)
 
 
 def _schedule(spec: TaskSpec) -> blt_optimum.Schedule:
@@ -56,10 +56,14 @@ def _schedule(spec: TaskSpec) -> blt_optimum.Schedule:
     return blt_optimum.Schedule(rounds=spec.rounds, minimum_separation=spec.cohort.minimum_separation, participations=times)
 
 
-def _inflation(spec: TaskSpec, event: BltEvent, length: int) -> float:
+def _numerical(spec: TaskSpec, event: BltEvent, length: int) -> Iterator[str]:
     """What rounding in the buffers adds to the sensitivity, as `CentralPlan` counts it."""
-    if spec.privacy.clip_norm is None:
-        return 0.0
+    try:
+        bound = grid.plan(dimension=length, clip_norm=spec.privacy.clip_norm or 0.0).norm_bound_squared
+    except ValueError as error:
+        yield f"the task has no grid for its updates: {error}"
+        return
     strategy = strategies.buffered(buf_decay=event.buf_decay, output_scale=event.output_scale)
-    bound = grid.plan(dimension=length, clip_norm=spec.privacy.clip_norm).norm_bound_squared
-    return strategy.numerical_error(spec.rounds) * math.sqrt(length * spec.rounds) / math.sqrt(bound)
+    needed = strategy.numerical_error(spec.rounds) * math.sqrt(length * spec.rounds) / math.sqrt(bound)
+    if event.numerical_inflation * _LEEWAY < needed:
+        yield f"numerical_inflation is {event.numerical_inflation}, and {needed} for a model of {length} parameters"

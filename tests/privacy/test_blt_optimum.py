@@ -96,3 +96,8 @@ def test_optimised_blt_beats_honaker_and_the_tree_at_equal_rho() -> None:
 def test_a_number_of_buffers_that_no_strategy_has_is_refused(buffers: int) -> None:
     with pytest.raises(ValueError, match=r"buffers must lie in \[1, 8\]"):
         central.plan(mechanism="blt", dimension=2, clip_norm=1.0, noise_multiplier=1.0, rounds=4, buffers=buffers)
+
+
+def test_more_rounds_than_a_verifier_would_fit_again_are_refused() -> None:
+    with pytest.raises(ValueError, match="at most 20000 rounds, not 20001"):
+        optimum(Schedule(rounds=20_001, minimum_separation=0, participations=1), buffers=1)

@@ -144,6 +144,20 @@ def test_a_strategy_that_the_task_does_not_give_is_found(change: dict[str, Any],
     assert any(words in fault for fault in faults(spec, dataclasses.replace(planned, **change), length=length))
 
 
+def test_a_task_that_no_blt_can_have_is_found_and_ends_no_verification() -> None:
+    spec, planned, length = blt()
+    odd = task.replace(spec, privacy={"clip_norm": None})
+    assert any("no grid" in fault for fault in task_bound.faults(odd, _registered(odd), planned, None, length=length))
+    long = task.replace(spec, rounds=30_000)
+    assert any(
+        "at most 20000 rounds" in fault for fault in task_bound.faults(long, _registered(long), planned, None, length=length)
+    )
+
+
+def _registered(spec: task.TaskSpec) -> dict[str, Any]:
+    return {"task": canonical.plain(spec), "population": "p", "facts": {"unit": "device", "adjacency": "zero-out"}}
+
+
 def test_no_strategy_with_a_smaller_price_passes_but_for_what_is_stated() -> None:
     spec, planned, length = blt()
     honest = matrix_sensitivity.blt(planned)
