@@ -25,6 +25,8 @@ class Stages:
     """Stages of one thread. `wrap` replaces a method for as long as the process lives."""
 
     found: dict[str, Stage] = field(default_factory=dict[str, Stage])
+    aside: str = ""
+    """Behind the names of stages that begin now."""
     _inner: list[list[float]] = field(default_factory=list[list[float]])
 
     def wrap(self, owner: type, method: str, name: str) -> None:
@@ -37,8 +39,24 @@ class Stages:
 
         setattr(owner, method, timed)
 
+    def name_aside(self, owner: type, method: str, aside: str, *, after: bool = False) -> None:
+        """From a call of `owner.method` on (from its end, if `after`), `aside` stands behind the names of stages that begin."""
+        original = getattr(owner, method)
+
+        @functools.wraps(original)
+        def named(*arguments: Any, **keywords: Any) -> Any:
+            if not after:
+                self.aside = aside
+            result = original(*arguments, **keywords)
+            if after:
+                self.aside = aside
+            return result
+
+        setattr(owner, method, named)
+
     def time(self, name: str, work: Callable[[], Any]) -> Any:
         """Does `work` as stage `name`."""
+        name += self.aside
         self._inner.append([0.0, 0.0])
         wall, cpu = time.perf_counter(), time.thread_time()
         try:

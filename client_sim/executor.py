@@ -1,10 +1,15 @@
 """Who trains: the interface between a simulated round and the processes that compute its updates."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+
+from client_sim.timing import Phase
+from contract.simulation import SealedContribution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,4 +61,43 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Ends its processes."""
+        ...
+
+
+@runtime_checkable
+class Beginning(Protocol):
+    """An executor whose work goes on by itself once it is begun."""
+
+    def begin(self, job: Job) -> Callable[[], Updates]:
+        """Begins with a job; what is given waits for its updates. One job at a time."""
+        ...
+
+
+def begun(executor: Executor, job: Job) -> Callable[[], Updates]:
+    """What waits for the updates of `job`, which is begun now if this executor can."""
+    return executor.begin(job) if isinstance(executor, Beginning) else partial(executor.run, job)
+
+
+class SecureAggregation(Protocol):
+    """Sums the updates of a roster so that nobody reads one of them, and closes its phases."""
+
+    def input_window_s(self, arrivals_s: npt.NDArray[np.float64], roster_size: int) -> float | None:
+        """How long masked inputs are taken that arrive `arrivals_s` after the start, ascending; None for the task's deadline."""
+        ...
+
+    def dump(self) -> bytes:
+        """What was learnt of the phases, to go on with after a stop."""
+        ...
+
+    def load(self, state: bytes) -> None:
+        """Takes up what `dump` gave."""
+        ...
+
+    def run(self, job: Job, *, survivors: npt.NDArray[np.int64], leaves: Mapping[int, Phase]) -> SealedContribution:
+        """The sum over `survivors`, unrevealed.
+
+        Args:
+          job: for the whole roster.
+          leaves: where each device that is not among the survivors leaves.
+        """
         ...

@@ -3,15 +3,16 @@
 Only updates that the server will take are trained. Nothing in here waits: a day of rounds takes as long as its training.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from client_sim.conditions import conditions_at
-from client_sim.executor import Executor, Job
+from client_sim.executor import Beginning, Executor, Job, SecureAggregation, Updates, begun
 from client_sim.faults import SLOW_S, Fault, FaultKind, faulty
 from client_sim.journal import FleetJournal, FleetState
 from client_sim.oracle import ParticipationOracle
@@ -20,8 +21,9 @@ from client_sim.records import ParticipationRecords
 from client_sim.session_shapes import Ending, count_shapes
 from client_sim.timing import Effort, Loss, Phase, roster, timeline
 from client_sim.wheel import WakeWheel
+from contract.errors import TuttiError
 from contract.randomness import uniform_by_device
-from contract.simulation import Contribution, RoundPosition, RoundWork, SealedContribution, SimulatedServer
+from contract.simulation import Contribution, RoundPosition, RoundWork, SimulatedServer
 
 Time = TypeVar("Time", float, npt.NDArray[np.float64])
 LONGEST_INTERVAL_S = 4 * 3600.0
@@ -52,31 +54,6 @@ class FleetOptions:
     wake_interval_s: float = LONGEST_INTERVAL_S
     trustworthiness_s: float = 0.0
     faults: Sequence[Fault] = ()
-
-
-class SecureAggregation(Protocol):
-    """Sums the updates of a roster so that nobody reads one of them, and closes its phases."""
-
-    def input_window_s(self, arrivals_s: npt.NDArray[np.float64], roster_size: int) -> float | None:
-        """How long masked inputs are taken that arrive `arrivals_s` after the start, ascending; None for the task's deadline."""
-        ...
-
-    def dump(self) -> bytes:
-        """What was learnt of the phases, to go on with after a stop."""
-        ...
-
-    def load(self, state: bytes) -> None:
-        """Takes up what `dump` gave."""
-        ...
-
-    def run(self, job: Job, *, survivors: npt.NDArray[np.int64], leaves: Mapping[int, Phase]) -> SealedContribution:
-        """The sum over `survivors`, unrevealed.
-
-        Args:
-          job: for the whole roster.
-          leaves: where each device that is not among the survivors leaves.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,43 +128,66 @@ class FleetSimulator:
         self._wheel = WakeWheel(first, slot_s=self._slot_s)
 
     def rounds(self) -> Iterator[RoundTrace]:
-        """Plays rounds until the server says that the run is over.
+        """Plays rounds until the server says that the run is over, giving each when its outcome is committed.
+
+        That may be while the next round is being trained. Who stops asking then gives that training up; nothing of it was charged.
 
         Raises:
           TuttiError: if the journal does not hold the round at which the server stands.
         """
-        while (position := self._server.position()) is not None:
+        before: RoundTrace | None = None
+        while True:
+            try:
+                position = self._server.position()
+            except TuttiError:
+                self._server.settle()
+                if before is not None:
+                    yield before
+                raise
+            if position is None:
+                break
             if self._origin_s is None:
                 self._restore(position)
-            yield self.play(position)
+            before = yield from self._play(position, before)
+        if before is not None:
+            yield before
 
-    def play(self, position: RoundPosition) -> RoundTrace:
-        """Plays one attempt at the round in `position`."""
+    def _play(self, position: RoundPosition, before: RoundTrace | None) -> Generator[RoundTrace, None, RoundTrace]:
+        """Plays one attempt at the round in `position`, and gives the one `before` on the way."""
         selection = _Selection()
-        cohort, start_s = self._select(position, selection)
-        endings, closed_s, metrics = np.empty(0, np.int8), start_s, dict[str, float]()
-        work = self._server.start(self._server_time(start_s))
-        if work is not None:
-            endings, closed_s = self._collect(position, cohort, start_s)
-            accepted = cohort[endings == Ending.ACCEPTED]
-            metrics = self._contribute(position, work, cohort, endings, start_s)
-            if self.oracle is not None:
-                self.oracle.observe(position.leaf, accepted)
+        work, training = None, None
+        try:
+            cohort, start_s = self._select(position, selection)
+            endings, closed_s, metrics = np.empty(0, np.int8), start_s, dict[str, float]()
+            work = self._server.start(self._server_time(start_s))
+            if work is not None:
+                endings, closed_s = self._collect(position, cohort, start_s)
+                training = self._training(position, work, cohort, endings, start_s)
+        finally:
+            self._server.settle()
+        if before is not None:
+            yield before
+        accepted = cohort[endings == Ending.ACCEPTED]
+        if training is not None:
+            metrics = training()
+        if work is not None and self.oracle is not None:
+            self.oracle.observe(position.leaf, accepted)
         self.now_s = closed_s
         if position.sampled is None:  # a sampled cohort was never taken from the wheel
             self._sleep(cohort, np.full(len(cohort), closed_s))
         if self._journal is not None:
             # Before the server commits: whichever round it stands at after a crash, the journal holds the fleet's state for it.
             self._journal.save(position.round_index + 1, self._state())
+        meanwhile = isinstance(self._executor, Beginning)
         return RoundTrace(
             position=position,
             started_s=start_s,
             closed_s=closed_s,
             cohort=len(cohort),
-            accepted=int(np.count_nonzero(endings == Ending.ACCEPTED)),
+            accepted=len(accepted),
             shapes=count_shapes(endings, turned_away=selection.turned_away, not_eligible=selection.not_eligible),
             metrics=metrics,
-            facts=self._server.finish(self._server_time(closed_s)),
+            facts=self._server.finish(self._server_time(closed_s), settled=not meanwhile),
         )
 
     def _select(self, position: RoundPosition, selection: "_Selection") -> tuple[npt.NDArray[np.int64], float]:
@@ -297,17 +297,18 @@ class FleetSimulator:
         self._lost = np.where(on_roster, lost, np.int8(Phase.DOWNLOAD))
         return endings, closed_s
 
-    def _contribute(
+    def _training(
         self,
         position: RoundPosition,
         work: RoundWork,
         cohort: npt.NDArray[np.int64],
         endings: npt.NDArray[np.int8],
         start_s: float,
-    ) -> dict[str, float]:
+    ) -> Callable[[], dict[str, float]] | None:
+        """Begins with the training where that goes on by itself; what is given contributes the sum and tells the metrics."""
         accepted = cohort[endings == Ending.ACCEPTED]
         if len(accepted) == 0:
-            return {}
+            return None
         job = Job(
             plan=work.plan,
             parameters=work.parameters,
@@ -317,8 +318,11 @@ class FleetSimulator:
             at_s=start_s,
         )
         if position.roster_size is not None:
-            return self._seal(job, accepted, cohort)
-        updates = self._executor.run(job)
+            return partial(self._seal, job, accepted, cohort)
+        return partial(self._contribute, begun(self._executor, job))
+
+    def _contribute(self, wait: Callable[[], Updates]) -> dict[str, float]:
+        updates = wait()
         sums = {name: float(values.sum()) for name, values in updates.metrics.items()}
         self._server.contribute(Contribution(total=updates.total, count=updates.count, metrics=sums))
         return {name: value / updates.count for name, value in sums.items()}

@@ -5,7 +5,7 @@ import pickle
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -172,15 +172,32 @@ class WorkerPool:
         Raises:
           TuttiError: with a worker's reason, or INTERNAL if a share of the job killed its worker `MOST_STARTS` times.
         """
+        return self.begin(job)()
+
+    def begin(self, job: Job) -> Callable[[], Updates]:
+        """Lets the workers begin with a job; what is given waits for its updates, and raises as `run`."""
         encoder = self._broadcast(job)
         pieces = self._pieces(job)
-        answers = self._train(job, pieces)
-        split = [np.concatenate([np.empty(0, np.int64), *(pieces[k] for k in answer.pieces)]) for answer in answers.values()]
+        starts = np.cumsum([0, *map(len, pieces)]).tolist()
+        devices = job.devices[np.concatenate([np.empty(0, np.int64), *pieces])]
+        order = Train(job.plan, devices, tuple(starts), job.order_seed, job.noise_seed, job.at_s)
+        asked = self._ask(order, list(range(len(pieces))), range(len(self._workers))) if pieces else []
+
+        def wait() -> Updates:
+            answers = self._answers(order, asked, job.parameters) if pieces else {}
+            split = [
+                np.concatenate([np.empty(0, np.int64), *(pieces[k] for k in answer.pieces)]) for answer in answers.values()
+            ]
+            return merged(job, split, list(answers.values()), self._total(answers, encoder.encoded_dimension))
+
+        return wait
+
+    def _total(self, answers: Mapping[int, Done], length: int) -> npt.NDArray[np.int64]:
         parts = [self._totals[index].array for index, answer in answers.items() if answer.count]
-        total = parts[0].copy() if parts else np.zeros(encoder.encoded_dimension, np.int64)
+        total = parts[0].copy() if parts else np.zeros(length, np.int64)
         for part in parts[1:]:
             total += part
-        return merged(job, split, list(answers.values()), total)
+        return total
 
     def begin_secure(self, job: Job, authority_seed: bytes) -> SecureCohort:
         """The devices of `job` as clients of a secure round, spread over the workers."""
@@ -227,34 +244,32 @@ class WorkerPool:
             return pieces(self._setup, job, most=MOST_PIECES)
         return [share for share in self._shares(job) if len(share)]
 
-    def _train(self, job: Job, pieces: Sequence[npt.NDArray[np.int64]]) -> dict[int, Done]:
+    def _ask(self, order: Train, pieces: list[int], workers: Sequence[int]) -> list[int]:
+        """Lets these workers take these pieces; those that heard it."""
+        self._queue.fill(pieces)
+        return [index for index in workers if self._workers[index].send(order)]
+
+    def _answers(self, order: Train, asked: list[int], parameters: npt.NDArray[np.float32]) -> dict[int, Done]:
         """What each worker answered, by its index, with every piece in one answer; a sum that its worker did not finish is dropped."""
-        starts = np.cumsum([0, *map(len, pieces)]).tolist()
-        devices = job.devices[np.concatenate([np.empty(0, np.int64), *pieces])]
-        order = Train(job.plan, devices, tuple(starts), job.order_seed, job.noise_seed, job.at_s)
         answers: dict[int, Done] = {}
-        left, idle, ended = list(range(len(pieces))), list(range(len(self._workers))), ""
-        for _ in range(MOST_STARTS if left else 0):
-            answers |= self._take(order, left, idle)
+        left, idle, ended = list(range(len(order.starts) - 1)), list(range(len(self._workers))), ""
+        for start in range(MOST_STARTS):
+            answers |= self._heard(asked if start == 0 else self._ask(order, left, idle))
             left = sorted(set(left).difference(*(answer.pieces for answer in answers.values())))
             idle = [index for index in idle if index not in answers]
             for index in idle:
-                ended = self._replace(index, job.parameters)
+                ended = self._replace(index, parameters)
             if not left:
-                break
-        if left:
-            raise TuttiError(ErrorCode.INTERNAL, f"a worker died {MOST_STARTS} times at the same work ({ended})")
-        return answers
+                return answers
+        raise TuttiError(ErrorCode.INTERNAL, f"a worker died {MOST_STARTS} times at the same work ({ended})")
 
-    def _take(self, order: Train, left: list[int], workers: Sequence[int]) -> dict[int, Done]:
-        """Lets these workers take the pieces that are left; the answers of those that lived.
+    def _heard(self, workers: Sequence[int]) -> dict[int, Done]:
+        """The answers of those that lived.
 
         Raises:
           TuttiError: with the reason of the first that could not do its work.
         """
-        self._queue.fill(left)
-        asked = [index for index in workers if self._workers[index].send(order)]
-        answers = {index: self._workers[index].receive() for index in asked}
+        answers = {index: self._workers[index].receive() for index in workers}
         for answer in answers.values():
             if isinstance(answer, Failed):
                 raise TuttiError(answer.code, answer.detail)

@@ -109,6 +109,15 @@ class SimulatedServer(Protocol):
         """Adds the sum over accepted reports; may be called several times, in any order (once, if the sum is sealed)."""
         ...
 
-    def finish(self, at_s: float) -> Mapping[str, Any]:
-        """Ends the round, an abandoned one too: charge, noise, outcome, commit; facts of the round for progress and plots."""
+    def finish(self, at_s: float, *, settled: bool = True) -> Mapping[str, Any]:
+        """Ends the round, an abandoned one too: charge, noise, outcome, commit; facts of the round for progress and plots.
+
+        Args:
+          settled: False leaves the commit to `settle`, so that the next round's workers train meanwhile. The charge is always
+            committed in here. Only who trains in processes of its own, which nobody else sees, may ask for that.
+        """
+        ...
+
+    def settle(self) -> None:
+        """Commits the outcome that `finish` left, if any: nothing of a later round is taken before, nothing of it told to anybody."""
         ...

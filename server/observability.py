@@ -130,12 +130,17 @@ class ObservedServer:
         with self.phase("adding"):
             self._server.contribute(contribution)
 
-    def finish(self, at_s: float) -> Mapping[str, Any]:
-        """A span over charge, noise, outcome and commit."""
+    def finish(self, at_s: float, *, settled: bool = True) -> Mapping[str, Any]:
+        """A span over charge, noise, outcome and, unless it is left for later, commit."""
         with self.phase("aggregating") as span:
-            facts = self._server.finish(at_s)
+            facts = self._server.finish(at_s, settled=settled)
             span.set_attributes({"tutti.round": int(facts["round"]), "tutti.result": str(facts["state"])})
         return facts
+
+    def settle(self) -> None:
+        """A span over a commit that was left for later."""
+        with self.phase("committing"):
+            self._server.settle()
 
     @contextmanager
     def phase(self, name: str) -> Generator[trace.Span]:

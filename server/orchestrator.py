@@ -21,7 +21,7 @@ from server.keys import KeyDirectory, NoiseKey
 from server.mechanisms import Mechanism
 from server.pace import PaceSteering
 from server.recorder import RoundRecorder, charged_without_outcome, last_released_leaf, sum_seal, survivors_by_leaf
-from server.round_setup import MAX_BARREN_ROUNDS, facts_of
+from server.round_setup import MAX_BARREN_ROUNDS, facts_of, position_of
 from server.rounds import machine, outcome
 from server.rounds.states import (
     Abandoned,
@@ -90,6 +90,7 @@ class Orchestrator:
         """
         if self._state is None or isinstance(self._state, Completed | Abandoned):
             if self._next_leaf >= self._spec.rounds:
+                self.settle()
                 return None
             if self._barren >= MAX_BARREN_ROUNDS:
                 self._store.set_run_state(self._run.id, RunState.FAILED)
@@ -100,20 +101,7 @@ class Orchestrator:
             self._require_budget()
             self._begin()
         facts = self._facts()
-        return RoundPosition(
-            run=self._run.id,
-            round_index=facts.index,
-            attempt=facts.attempt,
-            leaf=facts.leaf,
-            cohort_target=facts.cohort_target,
-            report_goal=facts.report_goal,
-            minimum_separation=self._spec.cohort.minimum_separation,
-            max_participations=self._spec.cohort.max_participations,
-            opened_s=self._opened_s,
-            deadline_s=self._opened_s + self._spec.deadlines.selection_s,
-            roster_size=facts.report_goal if facts.secure else None,
-            sampled=self._sampled(facts.leaf),
-        )
+        return position_of(self._run.id, self._spec, facts, opened_s=self._opened_s, sampled=self._sampled(facts.leaf))
 
     def check_in(self, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Accepts the first devices, until the cohort is full; a check-in after the deadline finds the door closed."""
@@ -184,12 +172,23 @@ class Orchestrator:
         for name, value in contribution.metrics.items():
             self._metrics[name] = self._metrics.get(name, 0.0) + value
 
-    def finish(self, at_s: float) -> Mapping[str, Any]:
-        """Charge, noise or unmasking, outcome, commit; the facts of the round."""
+    def finish(self, at_s: float, *, settled: bool = True) -> Mapping[str, Any]:
+        """Charge, noise or unmasking, outcome, commit; the facts of the round. See `contract.simulation` for `settled`."""
         if self.close_and_charge(at_s):
             total = self._total if (held := self._sealed) is None else held.reveal()
-            self.conclude(total, count=held and held.in_sum(), signed=held.transcripts() if held else UNSIGNED)
+            self._conclude(total, held and held.in_sum(), held.transcripts() if held else UNSIGNED)
+            if settled or self._spec.aggregation.secure:  # the plan of a secure round names the record's head
+                self.settle()
         return self.recorded()
+
+    def settle(self) -> None:
+        """Commits the outcome of the last round, if it is not on the record yet."""
+        if not self._recorder.settled:
+            index = self._next_round - 1
+            self._faults(FaultPoint.BEFORE_COMMIT, index)
+            self._recorder.settle()
+            self._faults(FaultPoint.AFTER_COMMIT, index)
+            self._faults(FaultPoint.BEFORE_PUBLISH, index)
 
     def close_and_charge(self, at_s: float) -> bool:
         """Ends collection and commits the charge; False if the round was abandoned. Only after True may anything be revealed."""
@@ -203,6 +202,10 @@ class Orchestrator:
         Raises:
           ValueError: if the charge is not committed.
         """
+        self._conclude(total, count, signed)
+        self.settle()
+
+    def _conclude(self, total: NDArray[np.int64] | None, count: int | None, signed: Transcripts) -> None:
         state = self._state
         if not (isinstance(state, Aggregating) and state.charged):
             raise ValueError(f"nothing may be revealed in {state}")
@@ -277,6 +280,7 @@ class Orchestrator:
         try:
             self._recorder.check_budget(history=(*self._history, self._spec.fewest_contributions))
         except TuttiError:
+            self.settle()
             self._store.set_run_state(self._run.id, RunState.PAUSED)
             raise
 
@@ -346,17 +350,14 @@ class Orchestrator:
         )
         means = {name: value / self._count for name, value in self._metrics.items()}
         self._metrics = {**means, **federated, "update_norm": step.update_norm}
-        self._faults(FaultPoint.BEFORE_COMMIT, index)
         mechanism = self._mechanism.after(noised, count=self._count, seed=seed, leaf=leaf)
         history = (*self._history, self._told())
         tuned = {name: one for name, one in mechanism.tuned.items() if one != self._mechanism.tuned[name]}
-        self._model = self._recorder.commit(state.facts, step, history=history, facts=self._metrics, tuned=tuned, signed=signed)
+        self._model = self._recorder.decide(state.facts, step, history=history, facts=self._metrics, tuned=tuned, signed=signed)
         self._mechanism = mechanism
         self._apply(Committed())
-        self._faults(FaultPoint.AFTER_COMMIT, index)
         self._history, self._barren = history, 0
         self._next_round, self._next_leaf = index + 1, leaf + 1
-        self._faults(FaultPoint.BEFORE_PUBLISH, index)
 
     def _record_abandoned(self, state: Abandoned) -> None:
         facts = state.facts

@@ -2,7 +2,8 @@
 
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -38,6 +39,7 @@ class RoundRecorder:
     def __init__(self, store: Store, run: Run, mechanism: Mechanism) -> None:
         _require_registered(store, run, mechanism)
         self._store, self._run, self._mechanism = store, run, mechanism
+        self._decided: Callable[[], int] | None = None
         self._budget = BudgetGuard(store.ledger, population=run.spec.population, run=run.id)
 
     def check_budget(self, *, history: Sequence[int]) -> None:
@@ -54,6 +56,7 @@ class RoundRecorder:
         Raises:
           TuttiError: BUDGET_EXCEEDED if it does not fit.
         """
+        self.settle()
         self.check_budget(history=history)
         entry = entries.round_charged(
             population=self._run.spec.population,
@@ -71,7 +74,7 @@ class RoundRecorder:
         bodies = [forms.read(entry.body) for entry in kept]
         return {facts["parameter"]: float(facts["value"]) for facts in bodies if "covered_by" in facts}
 
-    def commit(
+    def decide(
         self,
         round_facts: RoundFacts,
         following: NextModel,
@@ -81,9 +84,14 @@ class RoundRecorder:
         tuned: Mapping[str, Tuned] = NOTHING_TUNED,
         signed: Transcripts = UNSIGNED,
     ) -> StoredModel:
-        """Entries, model and position in one transaction; `history` ends with the contributions that are in this round's sum,
-        `signed` are the digests of the secure aggregation that gave it.
+        """What the next round begins from. `settle` puts it on the record: entries, model and position in one transaction, before
+        anything else of the run.
+
+        Args:
+          history: ends with the contributions that are in this round's sum.
+          signed: the digests of the secure aggregation that gave it.
         """
+        self.settle()
         digest = parameters_digest(blobs.pack_parameters(following.parameters))
         model = StoredModel(
             run=self._run.id,
@@ -102,7 +110,8 @@ class RoundRecorder:
             model_digest=digest,
             **self._mechanism.events(history),
         )
-        self._store.commit_round(
+        self._decided = partial(
+            self._store.commit_round,
             run=self._run.id,
             round_index=round_facts.index,
             entry=entry,
@@ -116,6 +125,17 @@ class RoundRecorder:
             final=round_facts.leaf + 1 >= self._run.spec.rounds,
         )
         return model
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything that was decided is on the record."""
+        return self._decided is None
+
+    def settle(self) -> None:
+        """Commits what was decided; what cannot be written stays in the way of everything after it."""
+        if self._decided is not None:
+            self._decided()
+            self._decided = None
 
     def _tuned_entry(self, round_index: int, name: str, tuned: Tuned) -> bytes:
         return entries.parameter_tuned(
@@ -141,6 +161,7 @@ class RoundRecorder:
 
     def abandon(self, facts: RoundFacts, *, reason: AbandonReason, leaf_used: bool) -> None:
         """A round without a model; its charge stays if there was one."""
+        self.settle()
         entry = entries.round_abandoned(
             population=self._run.spec.population,
             run=self._run.id,

@@ -8,12 +8,12 @@ from typing import Any
 
 from client_sim.data.loader import Loader
 from client_sim.device_caches import DeviceCaches
-from client_sim.executor import Executor
+from client_sim.executor import Executor, SecureAggregation
 from client_sim.journal import FleetJournal
 from client_sim.oracle import ParticipationOracle
 from client_sim.placement import Placement
 from client_sim.population import make_population
-from client_sim.simulator import FleetOptions, FleetSimulator, RoundTrace, SecureAggregation, wake_interval
+from client_sim.simulator import FleetOptions, FleetSimulator, RoundTrace, wake_interval
 from client_sim.timing import effort_of
 from client_sim.workers import open_executor
 from contract.clock import SystemClock

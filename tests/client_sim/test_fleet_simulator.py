@@ -79,7 +79,9 @@ class PlainServer:
         assert isinstance(contribution, Contribution)
         self.contributions.append(contribution)
 
-    def finish(self, at_s: float) -> Mapping[str, Any]:
+    def settle(self) -> None: ...
+
+    def finish(self, at_s: float, *, settled: bool = True) -> Mapping[str, Any]:
         if self.crash_at == self.round:
             raise KeyboardInterrupt
         facts = {"round": self.round, "reported": self.reported}

@@ -46,7 +46,10 @@ class HalfServer:
     def contribute(self, contribution: Contribution) -> None:
         return None
 
-    def finish(self, at_s: float) -> dict[str, object]:
+    def settle(self) -> None:
+        return None
+
+    def finish(self, at_s: float, *, settled: bool = True) -> dict[str, object]:
         return {"round": 3, "state": "committed"}
 
 

@@ -74,7 +74,9 @@ def going_on(store: Store, keys: KeyDirectory, spec: task.TaskSpec) -> Run:
         facts={"unit": "device", "adjacency": "zero-out", "not_covered": [], "start_digest": digest},
     )  # fmt: skip
     model = StoredModel(run=name, round=0, digest=digest, parameters=start, optimizer={}, entry=None)
-    return store.register_run(spec=spec, ordinal=ordinal, settings={}, entry=entry, start=model, noise_key_id=key.id)
+    return store.register_run(
+        spec=spec, ordinal=ordinal, settings={"seed": 1, "noise_seed": None}, entry=entry, start=model, noise_key_id=key.id
+    )
 
 
 def play(order: Mapping[str, Any]) -> str:
@@ -105,8 +107,9 @@ def play(order: Mapping[str, Any]) -> str:
         rounds.check_in(np.full(position.cohort_target, now))
         rounds.start(now)
         rounds.report(np.full(GOAL, now))
+        rounds.settle()
         rounds.contribute(Contribution(total=total, count=GOAL, metrics={}))
-        rounds.finish(now)
+        rounds.finish(now, settled=not order.get("later", False))
     digest = store.model(run.id).digest
     store.close()
     return digest

@@ -81,11 +81,12 @@ def promises_hold(store_url: str, folder: Path, before: list[bytes]) -> list[byt
     return bodies
 
 
+@pytest.mark.parametrize("later", [False, True], ids=["settled-at-once", "settled-later"])
 @pytest.mark.parametrize("point", FaultPoint, ids=lambda point: point.value)
 def test_run_killed_at_a_fault_point_keeps_every_promise_and_reaches_the_same_model(
-    stubbed: Order, undisturbed: tuple[str, list[bytes]], store_url: str, tmp_path: Path, point: FaultPoint
+    stubbed: Order, undisturbed: tuple[str, list[bytes]], store_url: str, tmp_path: Path, point: FaultPoint, later: bool
 ) -> None:
-    order = {"folder": str(tmp_path), "store": store_url, "rounds": 4}
+    order = {"folder": str(tmp_path), "store": store_url, "rounds": 4, "later": later}
     assert stubbed(**order, point=point.value, round=1) == {"said": "", "killed": True}
     bodies = promises_hold(store_url, tmp_path, [])
     assert stubbed(**order) == {"said": undisturbed[0], "killed": False}
@@ -140,7 +141,7 @@ def test_two_hundred_kills_at_random_moments_break_no_promise(stubbed: Order, tm
         for _ in range(25):
             kills += 1
             moment_s = 0.03 + 0.25 * (kills * 0.6180339887 % 1)  # spread evenly, and never in step with anything
-            answer = stubbed(folder=str(folder), store=str(folder), rounds=60, after_s=moment_s)
+            answer = stubbed(folder=str(folder), store=str(folder), rounds=60, after_s=moment_s, later=kills % 2 == 1)
             struck += answer["killed"]
             if (folder / "tutti.db").exists():
                 bodies = promises_hold(str(folder), folder, bodies)
