@@ -13,6 +13,7 @@ from contract.entropy import Entropy
 from contract.plan import Plan, rotation_seed
 from privacy.distributed import DistributedPlan
 from privacy.grid import Grid
+from privacy.grid_rounding import Cut
 from privacy.keystream import KEY_BYTES, Keystream
 from privacy.norm_tracking import RoundNorms, bits_are_sound
 
@@ -82,13 +83,13 @@ class GridEncoder:
         return self.rounded(delta, Keystream(entropy(KEY_BYTES), "stochastic rounding", 0))[0]
 
     def rounded(
-        self, delta: npt.NDArray[np.float32], coins: Keystream, *, length: float | None = None
+        self, delta: npt.NDArray[np.float32], coins: Keystream, *, length: float | None = None, cut: Cut | None = None
     ) -> tuple[npt.NDArray[np.int32], int]:
-        """`encode` with the coins that come next in a stream, and the exact squared norm; `length` as in `Grid.rounded`."""
+        """`encode` with the coins that come next in a stream, and the exact squared norm; `length` and `cut` as in `Grid.rounded`."""
         if self.norms is None:
-            return self.grid.rounded(delta, coins, length=length)
+            return self.grid.rounded(delta, coins, length=length, cut=cut)
         prepared, said = self.norms.prepared(delta)
-        vector, norm_squared = self.grid.rounded(prepared, coins)
+        vector, norm_squared = self.grid.rounded(prepared, coins, cut=cut)
         bits = np.array(list(said.values()), np.int32)
         return np.concatenate([vector, bits]), norm_squared + int(np.abs(bits).sum())
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client_sim import filters
+from client_sim.compiled_rounding import compiled_cut
 from client_sim.data.loader import Loader
 from client_sim.device_caches import DeviceCaches
 from client_sim.encoding import Encoder, GridEncoder, encoder_of
@@ -197,6 +198,7 @@ class _Rounding:
     def __init__(self, encoder: Encoder, noise_seed: bytes | None, round_index: int) -> None:
         self._encoder, self._noise_seed, self._round_index = encoder, noise_seed, round_index
         self._coins = Keystream(system_entropy(KEY_BYTES), "coins of devices", 0)
+        self._cut = compiled_cut(encoder.dimension)
 
     def encoded(self, device: int, delta: npt.NDArray[np.float32], metrics: dict[str, float]) -> EncodedUpdate:
         length = grid_rounding.length(delta)
@@ -205,7 +207,7 @@ class _Rounding:
             # A device whose training ran away contributes nothing, as if its update had been clipped to 0; the sum stays defined.
             delta, length = np.zeros_like(delta), 0.0
         if isinstance(self._encoder, GridEncoder):
-            vector, norm_squared = self._encoder.rounded(delta, self._coins_of(device), length=length)
+            vector, norm_squared = self._encoder.rounded(delta, self._coins_of(device), length=length, cut=self._cut)
         else:
             vector = self._encoder.encode(delta, device_entropy(self._noise_seed, self._round_index, device), metrics)
             norm_squared = squared_norm(vector)

@@ -99,12 +99,18 @@ class Grid:
         return self.rounded(delta, Keystream(entropy(KEY_BYTES), "stochastic rounding", 0))[0]
 
     def rounded(
-        self, delta: NDArray[np.float32], coins: Keystream, *, length: float | None = None
+        self,
+        delta: NDArray[np.float32],
+        coins: Keystream,
+        *,
+        length: float | None = None,
+        cut: grid_rounding.Cut | None = None,
     ) -> tuple[NDArray[np.int32], int]:
         """`encode` with the coins that come next in a stream, and the exact squared norm of what it gives.
 
         Args:
           length: `grid_rounding.length(delta)`, where it is known already.
+          cut: as in `grid_rounding.clip_and_round`; for a grid that is finer it is of no use.
 
         Raises:
           ValueError: as `encode`.
@@ -119,7 +125,7 @@ class Grid:
             if not math.isfinite(norm):
                 raise ValueError("the vector holds a value that is not finite")
             factor = (self.clip_norm / norm if norm > self.clip_norm else 1.0) / self.step
-            return grid_rounding.clip_and_round(vector, factor, bound, coins)
+            return grid_rounding.clip_and_round(vector, factor, bound, coins, cut=cut)
         scaled = rounding.scaled_to_norm(vector, clip_norm=self.clip_norm, scale=1 / self.step)
         whole = rounding.round_within(scaled, bound, coins)
         return whole, rounding.squared_norm(whole)

@@ -7,6 +7,8 @@ sensitivity depends on neither, since it rests on the integer vector's own norm.
 """
 
 import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,8 @@ from numpy.typing import NDArray
 from privacy import rounding
 from privacy.keystream import Keystream
 
+Cut: TypeAlias = Callable[[NDArray[np.float32], np.float32, Keystream], NDArray[np.int32]]
+"""(vector, 2^16 times the factor, stream) -> floor((trunc(2^16 x) + r) / 2^16), int32 of shape (d,), r being the stream's next d words."""
 FRACTION_BITS = 16
 LARGEST_NORM = (1 << 31 - FRACTION_BITS) - 2
 """In steps: 2^16 times a clipped value and one random number more stay within 31 bits."""
@@ -41,13 +45,16 @@ def length(vector: NDArray[np.float32]) -> float:
     return math.sqrt(squared)
 
 
-def clip_and_round(vector: NDArray[np.float32], factor: float, bound: int, stream: Keystream) -> tuple[NDArray[np.int32], int]:
+def clip_and_round(
+    vector: NDArray[np.float32], factor: float, bound: int, stream: Keystream, *, cut: Cut | None = None
+) -> tuple[NDArray[np.int32], int]:
     """`factor` times `vector`, rounded stochastically and drawn again until the squared norm is at most `bound`.
 
     Args:
       vector: shape (d,), finite.
       factor: scales it, clipping included; the norm afterwards is at most `LARGEST_NORM`.
       stream: a word of 16 bits for each coordinate, in their order.
+      cut: a faster way for this length; what it gives is held to `bound` like anything else.
 
     Returns:
       int32, shape (d,), and its exact squared norm, at most `bound`.
@@ -60,9 +67,18 @@ def clip_and_round(vector: NDArray[np.float32], factor: float, bound: int, strea
 
     Source: arXiv:2102.06387v4, the client's procedure (conditional randomized rounding).
     """
-    out = np.empty(vector.shape, np.int32)
     whole = np.float32(factor * (1 << FRACTION_BITS))
-    return out, rounding.redrawn_until_within(bound, lambda: _round_once(vector, whole, stream, out))
+    found = np.empty(vector.shape if cut is None else 0, np.int32)
+
+    def attempt() -> int:
+        nonlocal found
+        if cut is None:
+            return _round_once(vector, whole, stream, found)
+        found = cut(vector, whole, stream)
+        return rounding.squared_norm(found)
+
+    norm_squared = rounding.redrawn_until_within(bound, attempt)
+    return found, norm_squared
 
 
 def _round_once(vector: NDArray[np.float32], factor: np.float32, stream: Keystream, out: NDArray[np.int32]) -> int:

@@ -65,11 +65,14 @@ class Keystream:
     def words(self, num_words: int, dtype: type[_Word]) -> NDArray[_Word]:
         """The next `num_words` unsigned words of type `dtype`, shape (num_words,)."""
         words = np.empty(num_words, np.dtype(dtype).newbyteorder("<"))
-        target = words.view(np.uint8).data
-        for start in range(0, len(target), len(_ZEROS)):
-            part = target[start : start + len(_ZEROS)]
-            self._cipher.update_into(_ZEROS[: len(part)], part)
+        self.fill(words.view(np.uint8))
         return words.view(dtype)
+
+    def fill(self, target: NDArray[np.uint8]) -> None:
+        """Overwrites `target`, shape (n,) and contiguous, with the next n bytes."""
+        for start in range(0, len(target), len(_ZEROS)):
+            part = target[start : start + len(_ZEROS)].data
+            self._cipher.update_into(_ZEROS[: len(part)], part)
 
     def integer(self, bits: int) -> int:
         """A uniform integer below 2^bits; `bits` is a multiple of 8."""

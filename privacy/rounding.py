@@ -15,6 +15,7 @@ from privacy.keystream import Keystream
 
 DEFAULT_BETA = math.exp(-0.5)
 _BLOCK = 1 << 16
+_NORM_BLOCK = 1 << 17
 _MOST_ATTEMPTS = 1000
 _ROW = 1 << 13
 SINGLE_BELOW = float(1 << 18)
@@ -93,8 +94,8 @@ def squared_norm(vector: NDArray[np.int32]) -> int:
     25
     """
     total, single = 0, True
-    for start in range(0, vector.size, _BLOCK):
-        block = vector[start : start + _BLOCK]
+    for start in range(0, vector.size, _NORM_BLOCK):
+        block = vector[start : start + _NORM_BLOCK]
         norm = _whole_norm(block.astype(np.float32), below=1 << 24) if single else None
         if norm is None:
             single, norm = False, _whole_norm(block.astype(np.float64), below=1 << 53)
@@ -171,7 +172,7 @@ def _uniform(like: NDArray[np.float64] | NDArray[np.float32], stream: Keystream)
 
 
 def _whole_norm(block: NDArray[np.float32] | NDArray[np.float64], *, below: int) -> int | None:
-    """Exact squared norm of whole numbers, at most 2^16; None where a part of it is not below `below`."""
+    """Exact squared norm of whole numbers, at most 2^17; None where a part of it is not below `below`."""
     parts = _row_norms(block)
     return None if max(parts) >= below else sum(map(int, parts))
 
