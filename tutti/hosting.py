@@ -36,8 +36,9 @@ def refuse(spec: TaskSpec) -> None:
         Poisson sampling: a server takes the devices that come, and sees who they are.
     """
     if spec.privacy.sampling == "poisson":
-        detail = f"{spec.name}: devices that come by themselves are no Poisson sample: use --transport inprocess, or remove privacy.sampling and sampling_rate"
-        raise TuttiError(ErrorCode.MECHANISM_UNSUPPORTED, detail)
+        why = f"{spec.name}: devices that come by themselves are no Poisson sample"
+        cure = "use --transport inprocess, or remove privacy.sampling and sampling_rate"
+        raise TuttiError(ErrorCode.MECHANISM_UNSUPPORTED, f"{why}; {cure}")
     if spec.aggregation.ideal:
         detail = f"{spec.name}: an ideal sum exists in a simulation only; remove aggregation.ideal or use --transport inprocess"
         raise TuttiError(ErrorCode.MECHANISM_UNSUPPORTED, detail)

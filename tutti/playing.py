@@ -83,7 +83,7 @@ def projected(prepared: PreparedTask, run: Run) -> str:
         why = "no privacy mechanism" if spec.privacy.mechanism == "none" else "nothing is promised at this noise"
         return f"run {name}: {why}, epsilon is unbounded"
     most = f"epsilon {shown_up(cost.epsilon)} at delta {cost.delta:g} ({cost.conversion})"
-    return f"run {name}: all {spec.rounds} rounds will cost {most} at most"
+    return f"run {name}: all {spec.rounds} rounds will cost at most {most}"
 
 
 class _Spending:
