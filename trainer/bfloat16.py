@@ -21,20 +21,51 @@ _INSTRUCTION = "avx512_bf16"
 def rounded(x: Array) -> Array:
     """float32 to bfloat16, to nearest, halves away from zero. NaN as arithmetic makes it and infinities stay what they are.
 
-    XLA's own conversion is not vectorised: it takes some 0.25 ns an element, this about a sixth of it.
+    XLA's own conversion is not vectorised: it takes some 0.25 ns an element, this less than half of it.
 
     >>> rounded(jnp.float32(1.00390625 + 2**-20)).astype(jnp.float32).item()
     1.0078125
     """
-    bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
-    high = jax.lax.optimization_barrier(((bits + 0x8000) >> 16).astype(jnp.uint16))
-    return jax.lax.bitcast_convert_type(high, jnp.bfloat16)
+    return _upper_half(_bits(x))
+
+
+def exponential(x: Array) -> Array:
+    """e^x in bfloat16 for float32 x <= 0, right to 2^-8 + 2^-13 of itself; below 2^-126 it is that.
+
+    2^(n + f) with f in [-1/2, 1/2] is a cubic in f with n added to its exponent: three fifths of the time of XLA's exponential,
+    which is right to digits that the rounding drops. The cubic is the minimax one for the relative error, 7.5e-5.
+    """
+    power = x * 1.4426950408889634
+    power = jnp.where(power < -126.0, -126.0, power)  # unlike a maximum, this lets NaN through
+    whole = jnp.round(power)
+    rest = power - whole
+    mantissa = 0.99992814 + rest * (0.69326097 + rest * (0.24260999 + rest * 0.05517109))
+    return _upper_half(_bits(mantissa) + (whole.astype(jnp.int32).astype(jnp.uint32) << 23))
 
 
 def transposed(matrix: Array) -> Array:
-    """The transpose, in memory too: the reshapes hide from XLA that it could read `matrix` sideways instead."""
+    """The transpose of a bfloat16 matrix, in memory too: the reshape hides from XLA that it could read `matrix` sideways instead.
+
+    Two rows go together as numbers of 32 bits where they are even in number: XLA's transposition takes its time by the element.
+    """
     rows, columns = matrix.shape
-    return jax.lax.optimization_barrier(matrix.T.reshape(-1)).reshape(columns, rows)
+    bits = jax.lax.bitcast_convert_type(matrix, jnp.uint16)
+    if rows % 2 == 0:
+        low, high = bits.reshape(rows // 2, 2, columns).astype(jnp.uint32).transpose(1, 0, 2)
+        bits = jax.lax.optimization_barrier(low | (high << 16))
+    flat = jax.lax.optimization_barrier(bits.T.reshape(-1))
+    turned = jax.lax.bitcast_convert_type(flat, jnp.uint16).reshape(columns, rows)
+    return jax.lax.bitcast_convert_type(turned, jnp.bfloat16)
+
+
+def _bits(x: Array) -> Array:
+    return jax.lax.bitcast_convert_type(x, jnp.uint32)
+
+
+def _upper_half(bits: Array) -> Array:
+    """The bfloat16 nearest to the float32 of these bits. The barrier keeps XLA from making it again for each product."""
+    half = jax.lax.optimization_barrier(((bits + 0x8000) >> 16).astype(jnp.uint16))
+    return jax.lax.bitcast_convert_type(half, jnp.bfloat16)
 
 
 def product(left: Array, right: Array) -> Array:

@@ -70,9 +70,20 @@ def test_rounding_to_bfloat16_is_to_nearest_and_keeps_what_is_no_number() -> Non
     np.testing.assert_array_equal(np.asarray(bfloat16.rounded(jax.device_put(special)), np.float32), special)
 
 
-def test_transpose_is_the_transpose() -> None:
-    matrix = np.arange(6, dtype=np.float32).reshape(2, 3)
-    np.testing.assert_array_equal(bfloat16.transposed(jax.device_put(matrix)), matrix.T)
+def test_exponential_is_right_to_the_rounding_and_keeps_what_is_no_number() -> None:
+    x = np.concatenate([-np.geomspace(1e-6, 87.0, 4001), [0.0]]).astype(np.float32)
+    found = np.asarray(jax.jit(bfloat16.exponential)(x).astype(np.float32), np.float64)
+    np.testing.assert_allclose(found, np.exp(x.astype(np.float64)), rtol=2.0**-8 + 2.0**-13)
+    assert found[-1] == 1.0
+    special = np.asarray(bfloat16.exponential(jax.device_put(np.asarray([-1e9, -np.inf, np.nan], np.float32))), np.float32)
+    assert np.all(special[:2] <= 2.0**-125)
+    assert np.isnan(special[2])
+
+
+@pytest.mark.parametrize("rows", [4, 5])
+def test_transpose_is_the_transpose(rows: int) -> None:
+    matrix = jax.device_put(np.arange(3.0 * rows, dtype=np.float32).reshape(rows, 3)).astype(jax.numpy.bfloat16)
+    np.testing.assert_array_equal(bfloat16.transposed(matrix), np.asarray(matrix).T)
 
 
 def test_products_are_rounded_only_where_processor_and_compiler_multiply_them(monkeypatch: pytest.MonkeyPatch) -> None:

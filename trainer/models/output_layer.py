@@ -46,9 +46,8 @@ def _softmax(
     """Loss and hits, and the exponentials with their sum over each row."""
     picked = jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
     largest = logits.max(axis=1)
-    exponentials = jnp.exp(logits - largest[:, None])
-    if rounded:
-        exponentials = bfloat16.rounded(exponentials)
+    below = logits - largest[:, None]
+    exponentials = bfloat16.exponential(below) if rounded else jnp.exp(below)
     total = exponentials.astype(jnp.float32).sum(axis=1)  # of what the products take, so that a row's shares add up to 1
     loss = jnp.sum(weights * (jnp.log(total) + largest - picked))
     hits = (picked >= largest).astype(jnp.float32)
