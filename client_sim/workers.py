@@ -194,8 +194,10 @@ class WorkerPool:
 
     def _total(self, answers: Mapping[int, Done], length: int) -> npt.NDArray[np.int64]:
         parts = [self._totals[index].array for index, answer in answers.items() if answer.count]
-        total = parts[0].copy() if parts else np.zeros(length, np.int64)
-        for part in parts[1:]:
+        if len(parts) < 2:
+            return parts[0].copy() if parts else np.zeros(length, np.int64)
+        total = np.add(parts[0], parts[1])
+        for part in parts[2:]:
             total += part
         return total
 
