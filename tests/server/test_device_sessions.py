@@ -361,6 +361,7 @@ def test_at_most_eight_uploads_are_in_memory(tmp_path: Path) -> None:
     stalled = devices[0]
     assert isinstance(stalled, TaskAssignment)
     assert reason(bench.ask(UploadChunk(stalled.session_id, 0, data[0]))) is AbortReason.WRONG_OFFSET
+    assert reason(bench.ask(SubmitResult(stalled.session_id))) is AbortReason.WRONG_OFFSET
     assert bench.upload(stalled, data[0]) == Accepted()
     bench.store.close()
 
