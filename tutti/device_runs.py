@@ -11,6 +11,7 @@ from contract.errors import ErrorCode, TuttiError
 from contract.task import TaskSpec
 from server import registration, tasks
 from server.keys import KeyDirectory
+from server.registered_strategy import as_registered
 from server.registration import RunSettings
 from server.rpc.hosting import Host, HostedRun
 from server.store.leases import LEASE_S
@@ -129,7 +130,7 @@ class DeviceRuns:
         self._database.leases.take(population, self._holder, lease_s=LEASE_S)
 
     async def _take_up(self, run: Run) -> None:
-        prepared = await asyncio.to_thread(tasks.prepare, run.spec)
+        prepared = await asyncio.to_thread(lambda: as_registered(self._database, run, tasks.prepare(run.spec)))
         table = await asyncio.to_thread(
             hosting.table_of,
             self._database,

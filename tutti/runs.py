@@ -16,6 +16,7 @@ from server import registration, tasks
 from server.faults import FaultHook, no_faults
 from server.keys import KeyDirectory
 from server.policies import Policies
+from server.registered_strategy import as_registered
 from server.registration import RunSettings
 from server.store.store import Store
 from server.store.values import Run, RunState
@@ -161,7 +162,7 @@ def _go_on(
     faults: FaultHook,
 ) -> dict[str, Any]:
     loader = data if data is not None else open_loader(found.spec.data, model=found.spec.model.name)
-    prepared = tasks.prepare(found.spec, vocabulary(found.spec, loader))
+    prepared = as_registered(database, found, tasks.prepare(found.spec, vocabulary(found.spec, loader)))
     if loader.digest != found.settings["data_digest"]:
         raise TuttiError(ErrorCode.RUN_STATE, f"the data of run {found.id[:12]} is not what it was when the run began")
     shared = found.spec.population if found.settings.get("shared_records") is not None else None
