@@ -49,7 +49,7 @@ def from_json(body: Any) -> Parameters:
             vectors=vectors,
             cipher=MaskCipher(body["cipher"]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"no parameters of secure aggregation: {error}") from None
 
 

@@ -29,6 +29,7 @@ def facts_of(context: Context) -> dict[str, Any]:
         ("minimum_survivors", True),
         ("minimum_roster", "7"),
         ("corrupt_fraction", "nan"),
+        ("drop_fraction", 1 << 2000),
     ],
 )
 def test_parameters_that_are_no_integers_are_refused(name: str, value: object, context: Context) -> None:
