@@ -69,7 +69,7 @@ STAGES: tuple[tuple[type, str, str], ...] = (
 )
 INSIDE_TRAINING: tuple[tuple[type, str, str], ...] = (
     (local_work.LocalWork, "_examples", "training: reading, masking, featurising"),
-    (GridEncoder, "encode", "training: clip and round"),
+    (GridEncoder, "rounded", "training: clip and round"),
     (GridEncoder, "may_be_summed", "training: check of the norm"),
 )
 COUNTED = ("orchestration", "store", "ledger")
