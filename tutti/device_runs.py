@@ -19,6 +19,7 @@ from server.store.store import Store
 from server.store.values import Run, RunState
 from server.transcripts import TranscriptFolder
 from tutti import disclosures, hosting
+from tutti.spending import Spending
 
 TRANSPORT = "devices"
 """What the settings of such a run say."""
@@ -140,8 +141,14 @@ class DeviceRuns:
             authority=self._authority,
             transcripts=self._transcripts,
         )
-        log = _LOG.bind(run=run.id[:12])
-        hosted = hosting.hosted(self._database, table, run.spec.population, lambda facts: log.info("round", **_shown(facts)))
+        log, spending = _LOG.bind(run=run.id[:12]), Spending(self._database, run)
+
+        def heard(facts: Mapping[str, Any]) -> None:
+            spent = spending.now()
+            self._database.add_facts(run.id, int(facts["round"]), spent)
+            log.info("round", **_shown(facts), epsilon=spent["epsilon"])
+
+        hosted = hosting.hosted(self._database, table, run.spec.population, heard)
         self._hosted[run.id] = hosted
         self._host.add(hosted)
         log.info("hosted", task=run.spec.name, population=run.spec.population, leaf=run.next_leaf, rounds=run.spec.rounds)

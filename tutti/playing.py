@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from client_sim.data.loader import Loader
 from client_sim.placement import Placement
 from contract.clock import SystemClock
-from privacy.report import Standing, price_of, shown_up, summarize
+from privacy.report import price_of, shown_up
 from server.faults import FaultHook
 from server.keys import KeyDirectory
 from server.registration import seeded
@@ -17,6 +17,7 @@ from server.store.values import Run, RunState
 from server.tasks import PreparedTask
 from tutti import loopback, results, simulation
 from tutti.evaluation import HeldOut
+from tutti.spending import Spending
 
 
 class Progress(Protocol):
@@ -54,7 +55,7 @@ def play(
     clock = SystemClock()
     began = clock.now_s()
     progress.started(committed=registered.next_leaf, note=projected(prepared, registered))
-    spending = _Spending(database, registered)
+    spending = Spending(database, registered)
     held_out = HeldOut.of(prepared.model, loader)
     played = loopback.rounds if registered.settings["transport"] == "grpc" else simulation.rounds
     rounds = played if engine is None else partial(simulation.rounds, engine=engine)
@@ -63,7 +64,7 @@ def play(
         database.add_facts(registered.id, int(facts["round"]), {**facts.get("seen", {}), **spent})
         shown = {**facts, **spent, "seen": None}
         progress.round_ended(shown)
-        if database.run(registered.id).state in (RunState.PAUSED, RunState.CANCELLED):
+        if database.run_state(registered.id) in (RunState.PAUSED, RunState.CANCELLED):
             break
     finished = database.run(registered.id)
     if finished.state in (RunState.COMPLETED, RunState.CANCELLED):
@@ -84,19 +85,3 @@ def projected(prepared: PreparedTask, run: Run) -> str:
         return f"run {name}: {why}, epsilon is unbounded"
     most = f"epsilon {shown_up(cost.epsilon)} at delta {cost.delta:g} ({cost.conversion})"
     return f"run {name}: all {spec.rounds} rounds will cost at most {most}"
-
-
-class _Spending:
-    """What a run has spent after each of its rounds, by its entries alone: what `summarize` says of all of them at that time."""
-
-    def __init__(self, database: Store, run: Run) -> None:
-        self._ledger, self._run = database.ledger, run.id
-        self._standing, self._next = Standing(), 0
-
-    def now(self) -> dict[str, float | None]:
-        """rho and epsilon over all outcomes so far; None where there is no line, or no bound."""
-        for entry in self._ledger.entries(run=self._run, start=self._next):
-            self._standing.take(entry.body)
-            self._next = entry.index + 1
-        found = summarize(self._standing.bodies)
-        return {"rho": found.rho, "epsilon": found.epsilon}

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from contract.errors import ErrorCode, TuttiError
 from server.store.store import Store
 from server.store.values import RunState
-from tutti import device_authority
+from tutti import device_authority, results
 from tutti.serving import ServeOptions
 
 TASK: dict[str, Any] = {
@@ -128,7 +128,10 @@ def test_a_server_that_restarts_goes_on_with_its_devices(tmp_path: Path) -> None
     sessions = json.loads((tmp_path / "sessions.json").read_text())["sessions"]
     assert sessions["-v[]+^"] >= TASK["rounds"] * TASK["cohort"]["minimum_reports"]
     opened = Store.open(str(store))
-    assert [run.state for run in opened.runs()] == [RunState.COMPLETED]
+    (run,) = opened.runs()
+    assert run.state is RunState.COMPLETED
+    newest = opened.rounds(run.id)[-1].facts  # of a run that two servers played
+    assert newest["epsilon"] == results.run_line(opened, run)["epsilon"]
     opened.close()
     assert not list((store / "keys").glob("*.key"))
 
