@@ -41,6 +41,7 @@ from server.orchestrator import Orchestrator
 from server.store.store import Store
 from trainer import ServerOptimizer
 from tutti import runs
+from tutti.spending import Spending
 
 STAGES: tuple[tuple[type, str, str], ...] = (
     (FleetSimulator, "_select", "fleet: check-ins"),
@@ -65,7 +66,8 @@ STAGES: tuple[tuple[type, str, str], ...] = (
     (Store, "charge", "store and ledger: charge"),
     (Store, "commit_round", "store and ledger: commit"),
     (Store, "add_facts", "store: facts"),
-    (Store, "run", "store: state"),
+    (Store, "run_state", "store: state"),
+    (Spending, "now", "ledger: what was spent"),
 )
 INSIDE_TRAINING: tuple[tuple[type, str, str], ...] = (
     (local_work.LocalWork, "_examples", "training: reading, masking, featurising"),

@@ -129,6 +129,18 @@ class Store:
             raise TuttiError(ErrorCode.NOT_FOUND, none)
         return found[0]
 
+    def run_state(self, run: str) -> RunState:
+        """Whether a run goes on; asked for after every round, so without its task.
+
+        Raises:
+          TuttiError: NOT_FOUND if there is no run of this id.
+        """
+        with self._transactions.read() as session:
+            state = session.scalar(select(RunRow.state).where(RunRow.id == run))
+        if state is None:
+            raise TuttiError(ErrorCode.NOT_FOUND, f"there is no run {run!r}")
+        return RunState(state)
+
     def set_run_state(self, run: str, state: RunState) -> None:
         """Pauses, resumes, ends a run."""
         with self._transactions.begin() as session:
