@@ -1,6 +1,6 @@
 // Line charts by uPlot (served from here), sized to their box, with colours from the style sheet.
 
-import { element, number } from "/static/dom.js";
+import { element, number, price } from "/static/dom.js";
 
 const COLORS = ["#0b8f7a", "#c2571a", "#5b6fd6", "#a13d8b"];
 
@@ -9,13 +9,13 @@ function ink(name) {
 }
 
 export class Chart {
-  constructor(parent, title, series, { percent = false } = {}) {
+  constructor(parent, title, series, { percent = false, cost = false } = {}) {
     this.series = series;
     this.box = element("div");
     this.figure = element("figure", { class: "chart", role: "img", "aria-label": title }, element("figcaption", {}, title), this.box);
     parent.append(this.figure);
     const axis = { stroke: ink("--soft"), grid: { stroke: ink("--line"), width: 1 }, ticks: { stroke: ink("--line"), width: 1 } };
-    const show = (plot, value) => (value === null || value === undefined ? "–" : percent ? `${number(100 * value, 3)}%` : number(value));
+    const show = (plot, value) => (value === null || value === undefined ? "–" : percent ? `${number(100 * value, 3)}%` : cost ? price(value) : number(value));
     this.title = title;
     this.show = show;
     this.plot = new uPlot({

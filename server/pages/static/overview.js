@@ -27,7 +27,7 @@ function card(population, budget) {
     element("h3", {}, population.population),
     meter(budget),
     element("p", {}, `Spent: ${spent}${at}, ${limit}`),
-    element("p", { class: "quiet" }, `${population.runs} runs, ${population.running} going on`
+    element("p", { class: "quiet" }, `${population.runs} ${population.runs === 1 ? "run" : "runs"}, ${population.running} going on`
       + (population.approval_required ? "; starts and releases need an approval" : "")),
     element("p", {}, element("a", { href: `/populations/${population.population}/report` }, "Report")));
 }
