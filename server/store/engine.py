@@ -8,9 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.orm import Session, sessionmaker
 
-from privacy.ledger import merkle
 from server.store.checkpoints import LAST_RESORT_PAGES, Checkpoints
-from server.store.filing import LEAF_HASH
+from server.store.filing import LEAF_HASH, text_hash
 
 _READS = "tutti_reads"
 
@@ -54,7 +53,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
         "busy_timeout=30000",
     ):
         connection.execute(f"PRAGMA {pragma}")
-    connection.create_function(LEAF_HASH, 1, merkle.leaf_hash, deterministic=True)
+    connection.create_function(LEAF_HASH, 1, text_hash, deterministic=True)
 
 
 def _begin_immediate(connection: Connection) -> None:

@@ -5,6 +5,7 @@ that it does not take for sound, every entry is read here, one by one, to say wh
 """
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -27,7 +28,8 @@ _FILED: Mapping[str, TextClause] = MappingProxyType(
         "sqlite": text(
             "SELECT count(*) FROM ledger_entries WHERE entry_index >= :start AND entry_index < :end "
             "AND json_extract(CAST(body AS TEXT), '$.kind', '$.population', '$.run') = json_array(kind, nullif(population, ''), run) "
-            "AND leaf_hash = tutti_leaf_hash(body)"
+            "AND json_valid(CAST(body AS TEXT)) AND (SELECT count(*) = count(DISTINCT key) FROM json_each(CAST(body AS TEXT)) "
+            "WHERE key IN ('kind', 'population', 'run')) AND leaf_hash = tutti_leaf_hash(body)"
         ),
         "postgresql": text(
             "SELECT count(*) FROM ledger_entries AS entry, "
@@ -38,7 +40,29 @@ _FILED: Mapping[str, TextClause] = MappingProxyType(
         ),
     }
 )
-"""How many entries of a range are filed as their bodies say and have the hash of their bytes beside them."""
+"""How many entries of a range are filed as their bodies say and have the hash of their bytes beside them.
+
+Of a name that a body has twice, SQLite takes the first and Python, as PostgreSQL, the last; and some versions of SQLite read JSON5.
+"""
+_MOST_DIGITS = sys.get_int_max_str_digits()
+_DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
+
+
+def text_hash(body: bytes) -> bytes | None:
+    """The leaf hash of a body that is a text to SQLite and to Python alike; None for others, which are then read here.
+
+    SQLite ends a text at its first NUL byte, takes any bytes for UTF-8, and reads numbers of any length.
+
+    >>> text_hash(b'{}') == merkle.leaf_hash(b'{}'), text_hash(b'{}\\x00more'), text_hash(b'"\\xff"')
+    (True, None, None)
+    """
+    try:
+        if not body.isascii():
+            body.decode()
+    except UnicodeDecodeError:
+        return None
+    longer = len(body) > _MOST_DIGITS > 0 and b"0" * (_MOST_DIGITS + 1) in body.translate(_DIGITS)
+    return None if longer or b"\x00" in body else merkle.leaf_hash(body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,31 @@ def test_a_body_that_is_no_entry_is_found_and_named(filed: Store, body: bytes) -
     _refused(filed, r"entry 12 of the ledger was changed")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"kind":"budget-set","kind":"approval","population":"p"}',
+        b'{"kind":"budget-set","population":"p","population":"q"}',
+        b'{"kind":"budget-set","population":"p","p\\u006fpulation":"q"}',
+        b'{"kind":"budget-set","population":"p","run":null,"run":"x"}',
+        b'{"kind":"budget-set","population":"p"}\x00more',
+        b'{"kind":"budget-set","population":"p","reason":"\xff"}',
+        b"{kind:'budget-set',population:'p'}",
+        b'{"kind":"budget-set","population":"p",}',
+    ],
+)
+def test_a_body_that_says_one_thing_to_the_database_and_another_here_is_found(filed: Store, body: bytes) -> None:
+    _append(filed, body, kind="budget-set", population="p")
+    _refused(filed, "entry 12 of the ledger was changed")
+
+
+def test_a_number_that_only_the_database_can_read_is_found(filed: Store) -> None:
+    if filed.transactions.engine.dialect.name != "sqlite":
+        pytest.skip("readers refuse it, lists do not look for it")
+    _append(filed, b'{"kind":"budget-set","n":' + b"9" * 5_000 + b',"population":"p"}', kind="budget-set", population="p")
+    _refused(filed, "entry 12 of the ledger was changed")
+
+
 def test_an_entry_missing_in_the_middle_is_found_though_the_last_one_is_there(filed: Store) -> None:
     _without_triggers(filed, "DELETE FROM ledger_entries WHERE entry_index = 5")
     _refused(filed, "entry 6 of the ledger was changed: it stands where entry 5 belongs")
