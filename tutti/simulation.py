@@ -76,6 +76,10 @@ def rounds(
         stack.callback(records.close)
         journal = FleetJournal(devices, run=run.id)
         stack.callback(journal.close)
+        if (fleet := journal.load(run.next_round)) is not None:
+            orchestrator.advance_to(
+                fleet.now_s
+            )  # the server's clock goes on where the fleet's does: what it says of waiting follows it
         computing = engine or _own_engine(prepared, run, loader, workers, stores.transcript_folder(directory))
         stack.callback(computing.executor.close)
         oracle = ParticipationOracle(
