@@ -117,3 +117,16 @@ def test_batch_without_a_counted_target_moves_nothing() -> None:
     params = MODEL.unravel(MODEL.init(1))
     batch = {name: array[3:4] for name, array in examples().arrays.items()}
     assert all(not gradient.any() for gradient in gradients(params, batch, np.ones(1, np.float32)).values())
+
+
+def test_layer_with_rounded_products_is_right_to_the_rounding() -> None:
+    arguments = (
+        draw(5, 4, 6, label="x"), draw(6, 24, label="wx"), draw(6, 24, label="wr"), draw(24, label="b"), draw(8, 6, label="p"),
+    )  # fmt: skip
+    weight = draw(5, 4, 6, label="weight")
+    exact, rounded = (
+        jax.grad(lambda *a, how=how: jnp.sum(cifg(*a, rounded=how) * weight), argnums=range(5))(*arguments)
+        for how in (False, True)
+    )
+    for theirs, mine in zip(exact, rounded, strict=True):
+        assert np.linalg.norm(mine - theirs) <= 8e-3 * np.linalg.norm(theirs)

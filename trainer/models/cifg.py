@@ -14,32 +14,41 @@ XLA's loops on a CPU are scalar where they read two slices of one array.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (JAX types its functions only in part.)
 
-from typing import TypeAlias
+import functools
+from typing import TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
 
+from trainer import bfloat16
 from trainer.model import Array
 
 Residuals: TypeAlias = tuple[Array, ...]
 
 
-@jax.custom_vjp
-def cifg(x: Array, wx: Array, wr: Array, b: Array, p: Array) -> Array:
+def cifg(x: Array, wx: Array, wr: Array, b: Array, p: Array, rounded: bool = False) -> Array:
     """Outputs r of all steps, float32, shape (steps, rows, projection), from zero state.
 
     Args:
       x: inputs, shape (steps, rows, inputs).
       wx: shape (inputs, 3 units); wr: shape (projection, 3 units); b: shape (3 units,); p: shape (units, projection). The gates
         stand in the order forget, output, update.
+      rounded: whether the products outside of the scans may round their factors to bfloat16 (`trainer.bfloat16`).
     """
-    return _forward(x, wx, wr, b, p)[0]
+    return cast(Array, _cifg(x, wx, wr, b, p, rounded))
 
 
-def _forward(x: Array, wx: Array, wr: Array, b: Array, p: Array) -> tuple[Array, Residuals]:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _cifg(x: Array, wx: Array, wr: Array, b: Array, p: Array, rounded: bool) -> Array:
+    return _forward(x, wx, wr, b, p, rounded)[0]
+
+
+def _forward(x: Array, wx: Array, wr: Array, b: Array, p: Array, rounded: bool) -> tuple[Array, Residuals]:
     steps, rows, inputs = x.shape
     units = p.shape[0]
-    gx = (x.reshape(steps * rows, inputs) @ wx).reshape(steps, rows, -1)
+    x_rows = x.reshape(steps * rows, inputs)
+    product = bfloat16.product(bfloat16.rounded(x_rows), bfloat16.rounded(wx)) if rounded else x_rows @ wx
+    gx = product.reshape(steps, rows, -1)
 
     def step(state: tuple[Array, Array], gx_t: Array) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
         r, c = state
@@ -54,7 +63,7 @@ def _forward(x: Array, wx: Array, wr: Array, b: Array, p: Array) -> tuple[Array,
     return r, (x, wx, wr, p, f, o, u, c, r)
 
 
-def _backward(residuals: Residuals, dr: Array) -> tuple[Array, Array, Array, Array, Array]:
+def _backward(rounded: bool, residuals: Residuals, dr: Array) -> tuple[Array, Array, Array, Array, Array]:
     x, wx, wr, p, f, o, u, c, r = residuals
     steps, rows, inputs = x.shape
     units = p.shape[0]
@@ -79,9 +88,21 @@ def _backward(residuals: Residuals, dr: Array) -> tuple[Array, Array, Array, Arr
     dg_rows = dg.reshape(steps * rows, 3 * units)
     r_before = jnp.concatenate([jnp.zeros_like(r[:1]), r[:-1]]).reshape(steps * rows, -1)
     m = (o * tanh_c).reshape(steps * rows, units)
-    dx = (dg_rows @ wx.T).reshape(x.shape)
-    dwx = x.reshape(steps * rows, inputs).T @ dg_rows
-    return dx, dwx, r_before.T @ dg_rows, dg_rows.sum(axis=0), m.T @ dr.reshape(steps * rows, -1)
+    x_rows, dr_rows = x.reshape(steps * rows, inputs), dr.reshape(steps * rows, -1)
+    dx, dwx, dwr, dp = _over_all_steps(x_rows, r_before, m, wx, dg_rows, dr_rows, rounded=rounded)
+    return dx.reshape(x.shape), dwx, dwr, dg_rows.sum(axis=0), dp
+
+
+def _over_all_steps(
+    x: Array, r_before: Array, m: Array, wx: Array, dg: Array, dr: Array, *, rounded: bool
+) -> tuple[Array, Array, Array, Array]:
+    """The gradients of x, wx, wr and p."""
+    if not rounded:
+        return dg @ wx.T, x.T @ dg, r_before.T @ dg, m.T @ dr
+    narrow, product = bfloat16.rounded, bfloat16.product
+    x, r_before, m, wx = (bfloat16.transposed(narrow(factor)) for factor in (x, r_before, m, wx))
+    dg = narrow(dg)
+    return product(dg, wx), product(x, dg), product(r_before, dg), product(m, narrow(dr))
 
 
 def _split(gates: Array, units: int) -> list[Array]:
@@ -94,4 +115,4 @@ def _sigmoid(x: Array) -> Array:
     return 0.5 + 0.5 * jnp.tanh(0.5 * x)
 
 
-cifg.defvjp(_forward, _backward)
+_cifg.defvjp(_forward, _backward)

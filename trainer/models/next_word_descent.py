@@ -9,6 +9,8 @@ the few columns that are inputs or targets are added to after the step, not to a
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (JAX types its functions only in part.)
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -36,14 +38,14 @@ def step(params: Params, batch: Batch, mask: Array, learning_rate: float, rounde
       params: as `arrange` gives them.
       batch: `inputs`, int32 (steps, rows); `positions`, `targets` and `weights`, (k,).
       mask: not looked at: it is in the weights.
-      rounded: whether the products with the embedding may round their factors to bfloat16.
+      rounded: whether the products outside of the recurrence may round their factors to bfloat16.
     """
     del mask
     columns, layer = params["columns"], [params[name] for name in _LAYER]
     inputs, positions, targets, weights = (batch[name] for name in ("inputs", "positions", "targets", "weights"))
     tokens, width = inputs.reshape(-1), len(columns)
     x = columns[:, tokens].T.reshape(*inputs.shape, width)
-    outputs, pull = jax.vjp(cifg, x, *layer)
+    outputs, pull = jax.vjp(functools.partial(cifg, rounded=rounded), x, *layer)
     r = outputs.reshape(-1, width)[positions]
     count = jnp.sum(weights)
     shares = weights / jnp.maximum(count, 1.0)
