@@ -4,7 +4,6 @@ The counts leave a device only inside an aggregate, like everything else.
 """
 
 import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -69,21 +68,23 @@ def prepare(examples: Sequence[Example], rules: FilterRules) -> tuple[tuple[Exam
     (1, 1, 1)
     """
     kept: list[Example] = []
-    counts = Counter(dict.fromkeys(count_names(), 0))
+    counts = dict.fromkeys(count_names(), 0)
     seen: set[tuple[object, ...]] = set()
     for example in examples:
         masked, found = _masked(example)
-        counts.update({f"masked_{kind}": 1 for kind in {item.kind for item in found}})
+        for kind in {item.kind for item in found}:
+            counts[f"masked_{kind}"] += 1
         reason = _why_dropped(masked, found, rules)
-        if reason is None and rules.drop_duplicates and _identity(masked) in seen:
-            reason = "duplicate"
-        if reason is not None:
+        if reason is None and rules.drop_duplicates:
+            identity = _identity(masked)
+            reason = "duplicate" if identity in seen else None
+            seen.add(identity)
+        if reason is None:
+            kept.append(masked)
+        else:
             counts[f"dropped_{reason}"] += 1
-            continue
-        seen.add(_identity(masked))
-        kept.append(masked)
     counts["kept"] = len(kept)
-    return tuple(kept), dict(counts)
+    return tuple(kept), counts
 
 
 def count_names() -> tuple[str, ...]:

@@ -115,18 +115,19 @@ def _featurize(examples: Sequence[Example], vocabulary: Vocabulary) -> DeviceExa
     """`tokens`, int32 (n, 21): start, the first 20 tokens, end if there is room, padding; `counted`, bool (n, 20): where the
     target is a word. A text without a token is left out.
     """
-    rows: list[NDArray[np.int32]] = []
+    messages: list[list[str]] = []
     for number, example in enumerate(examples):
         text = example["text"]
         if not isinstance(text, str):
             raise ValueError(f"example {number}: text must be a string, not {type(text).__name__}")
-        ids = vocabulary.ids(tokenize(text, SEQUENCE))
-        if len(ids):
-            row = np.zeros(SEQUENCE + 2, np.int32)
-            row[0], row[len(ids) + 1] = START, END
-            row[1 : len(ids) + 1] = ids
-            rows.append(row[: SEQUENCE + 1])
-    tokens = np.stack(rows) if rows else np.zeros((0, SEQUENCE + 1), np.int32)
+        if found := tokenize(text, SEQUENCE):
+            messages.append(found)
+    lengths = np.array([len(message) for message in messages], np.int64)
+    rows = np.zeros((len(messages), SEQUENCE + 2), np.int32)
+    rows[:, 0] = START
+    rows[:, 1:-1][np.arange(SEQUENCE) < lengths[:, None]] = vocabulary.ids([token for message in messages for token in message])
+    rows[np.arange(len(messages)), lengths + 1] = END
+    tokens = rows[:, : SEQUENCE + 1]
     return DeviceExamples({"tokens": tokens, "counted": tokens[:, 1:] >= len(SPECIALS)})
 
 
