@@ -53,7 +53,7 @@ def test_an_overfitted_model_is_censored_on_what_it_saw_and_null_on_what_it_did_
     grid = word_canaries(MODEL.vocabulary.words, seed=4, devices=[1], copies=[1], per_cell=60)
     inserted = [canary for canary in grid if canary.inserted][:12]
     held_out = [canary for canary in grid if not canary.inserted]
-    trainer = LocalTrainer(model=MODEL, batch_size=12, epochs=100, learning_rate=2.0)
+    trainer = LocalTrainer(model=MODEL, batch_size=12, epochs=100, learning_rate=1.0)
     parameters = START
     for _ in range(10):
         parameters = parameters + trainer.train(parameters, MODEL.featurize([canary.example for canary in inserted]), 1)[0]
