@@ -153,6 +153,7 @@ class WorkerPool:
         self._parameters: list[SharedArray] = []
         self._totals: list[SharedArray] = []
         self._queue = WorkQueue()
+        self._under_way = False
         usable = cores.available()
         self._workers = [
             _Worker(usable[index % len(usable)], backend, queue=self._queue.descriptor) for index in range(num_workers)
@@ -175,16 +176,26 @@ class WorkerPool:
         return self.begin(job)()
 
     def begin(self, job: Job) -> Callable[[], Updates]:
-        """Lets the workers begin with a job; what is given waits for its updates, and raises as `run`."""
+        """Lets the workers begin with a job; what is given waits for its updates, and raises as `run`.
+
+        Raises:
+          ValueError: if nobody has waited for the job before: its workers are still at it, and their sum would be taken for this one's.
+        """
         encoder = self._broadcast(job)
         pieces = self._pieces(job)
         starts = np.cumsum([0, *map(len, pieces)]).tolist()
         devices = job.devices[np.concatenate([np.empty(0, np.int64), *pieces])]
         order = Train(job.plan, devices, tuple(starts), job.order_seed, job.noise_seed, job.at_s)
+        self._under_way = True
         asked = self._ask(order, list(range(len(pieces))), range(len(self._workers))) if pieces else []
 
         def wait() -> Updates:
-            answers = self._answers(order, asked, job.parameters) if pieces else {}
+            try:
+                answers = self._answers(order, asked, job.parameters) if pieces else {}
+            except TuttiError:
+                self._under_way = False  # all have answered, or ended
+                raise
+            self._under_way = False
             split = [
                 np.concatenate([np.empty(0, np.int64), *(pieces[k] for k in answer.pieces)]) for answer in answers.values()
             ]
@@ -208,6 +219,8 @@ class WorkerPool:
         return SecureCohort(self._exchange, owners, job, authority_seed)
 
     def _broadcast(self, job: Job) -> Encoder:
+        if self._under_way:
+            raise ValueError("the workers are still at a job that nobody waited for")
         encoder = encoder_of(plan.decode(job.plan))
         self._share_memory(encoder.dimension, encoder.encoded_dimension)
         for shared in self._parameters:

@@ -98,3 +98,14 @@ def test_a_worker_that_dies_over_its_piece_is_replaced_and_no_device_counts_twic
     for name, values in killed.metrics.items():
         assert np.array_equal(values, again.metrics[name][::-1])
     assert np.array_equal(killed.norms_squared, again.norms_squared[::-1])
+
+
+def test_a_job_that_nobody_waited_for_is_not_taken_for_the_next() -> None:
+    pool = WorkerPool(WorkSetup(loader=LOADER, model=MODEL, training=TRAINING), num_workers=2)
+    wait = pool.begin(job([1, 2, 3]))
+    for again in (lambda: pool.run(job([4])), lambda: pool.begin_secure(job([4]), bytes(32))):
+        with pytest.raises(ValueError, match="still at a job that nobody waited for"):
+            again()
+    assert wait().count == 3
+    assert pool.run(job([4])).count == 1
+    pool.close()
