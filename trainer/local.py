@@ -58,6 +58,8 @@ class LocalTrainer:
     """Names of the model's `Sums`, in the order of the vector that a step adds to."""
     _shapes: set[tuple[Any, ...]] = field(default_factory=set[tuple[Any, ...]], init=False, repr=False)
     """Of the batches for which the step was compiled."""
+    _refused: set[tuple[Any, ...]] = field(default_factory=set[tuple[Any, ...]], init=False, repr=False)
+    """Those whose step XLA compiles with rounded products but cannot run."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "max_examples", "learning_rate"):
@@ -150,23 +152,27 @@ class LocalTrainer:
         return self._compiled_step(shared=False)
 
     @cached_property
+    def _exact_step(self) -> Any:
+        return self._compiled_step(shared=False, exact=True)
+
+    @cached_property
     def _first_step(self) -> Any:
         """The step after which each lane has parameters of its own: until then they are one matrix's, and so the products are."""
         return self._compiled_step(shared=True)
 
-    def _compiled_step(self, *, shared: bool) -> Any:
+    def _compiled_step(self, *, shared: bool, exact: bool = False) -> Any:
         def step(params: Params, totals: Array, batch: Batch, mask: Array) -> tuple[Params, Array]:
-            moved, sums = self._moved(params, batch, mask)
+            moved, sums = self._moved(params, batch, mask, exact)
             return moved, totals + jnp.stack([sums[name] for name in sorted(sums)])
 
         if self._lanes > 1:
             step = jax.vmap(step, in_axes=(None if shared else 0, 0, 0, 0))
         return self._compiled(step, shared=shared, spread=3)
 
-    def _moved(self, params: Params, batch: Batch, mask: Array) -> tuple[Params, Sums]:
+    def _moved(self, params: Params, batch: Batch, mask: Array, exact: bool = False) -> tuple[Params, Sums]:
         """The parameters after a step of SGD, and the `Sums` of what it met."""
         if self._descent is not None:
-            return self._descent.step(params, batch, mask, self.learning_rate, self._rounded)
+            return self._descent.step(params, batch, mask, self.learning_rate, self._rounded and not exact)
         gradients, sums = jax.grad(self.model.loss, has_aux=True)(params, batch, mask)
         return {name: params[name] - self.learning_rate * gradients[name] for name in params}, sums
 
@@ -320,8 +326,17 @@ class LocalTrainer:
     def _take_step(
         self, step: Any, params: Params, totals: Any, batch: dict[str, NDArray[Any]], mask: FloatVector
     ) -> tuple[Params, Array]:
-        self._shapes.add((step is self._step, *(array.shape for array in batch.values())))
-        return step(params, totals, batch, mask)
+        shape = (step is self._step, *(array.shape for array in batch.values()))
+        new = shape not in self._shapes
+        self._shapes.add(shape)
+        if new and self._rounded:
+            try:
+                return jax.block_until_ready(step(params, totals, batch, mask))
+            except (
+                jax.errors.JaxRuntimeError
+            ):  # XLA may keep a product narrow, lay its factors out in another way, and have no code for it
+                self._refused.add(shape)
+        return (self._exact_step if shape in self._refused else step)(params, totals, batch, mask)
 
     def _release_after(self, programs: int) -> None:
         """Once results are there, and so what was running is done: gives back what compiling left, if there are more programs."""

@@ -8,6 +8,7 @@ import pytest
 
 from contract.randomness import stream
 from trainer import DeviceExamples, LocalTrainer, bfloat16
+from trainer.model import Array, Batch, Params, Sums
 from trainer.models import get
 
 MODEL = get("next_word", words=400, width=6, units=9)
@@ -96,3 +97,23 @@ def test_products_are_rounded_only_where_processor_and_compiler_multiply_them(mo
 def test_unknown_products_are_refused() -> None:
     with pytest.raises(ValueError, match="products must be auto, float32 or bfloat16"):
         LocalTrainer(model=MODEL, batch_size=4, learning_rate=0.3, products="half")
+
+
+def test_step_that_cannot_run_with_rounded_products_runs_with_exact_ones() -> None:
+    assert MODEL.descent is not None
+    exact = MODEL.descent.step
+
+    def refuse(_: object) -> np.ndarray:
+        raise RuntimeError("no code for this product")
+
+    def step(params: Params, batch: Batch, mask: Array, rate: float, rounded: bool) -> tuple[Params, Sums]:
+        moved, sums = exact(params, batch, mask, rate, False)
+        if rounded and len(mask) == 4:
+            moved["b"] = jax.pure_callback(refuse, moved["b"], moved["b"])
+        return moved, sums
+
+    model = dataclasses.replace(MODEL, descent=dataclasses.replace(MODEL.descent, step=step))
+    trainer = LocalTrainer(model=model, batch_size=4, learning_rate=0.3, lanes=1, products="bfloat16")
+    found = trainer.train_many(MODEL.init(3), devices(), [1, 2, 3, 4])
+    for (mine, _), (theirs, _) in zip(found, trained(0.3, own_step=True), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
