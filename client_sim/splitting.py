@@ -1,5 +1,6 @@
 """How a job is split over workers, and what they answer put together again: the same for processes and for Ray's actors."""
 
+import heapq
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,12 +30,14 @@ def shares(setup: WorkSetup, job: Job, count: int) -> list[npt.NDArray[np.int64]
     Integers add up to the same sum whoever adds them, so the split is free to follow the load.
     """
     load = _load(setup, job)
-    finish = np.zeros(count)
-    owner = np.zeros(len(job.devices), np.int64)
-    for row in np.argsort(-load, kind="stable"):
-        owner[row] = np.argmin(finish)
-        finish[owner[row]] += load[row]
-    return [np.flatnonzero(owner == index) for index in range(count)]
+    rows, loads = np.argsort(-load, kind="stable").tolist(), load.tolist()
+    finish = [(0, worker) for worker in range(count)]  # a heap: who has the least comes first
+    share: list[list[int]] = [[] for _ in range(count)]
+    for row in rows:
+        least, worker = finish[0]
+        share[worker].append(row)
+        heapq.heapreplace(finish, (least + loads[row], worker))
+    return [np.array(sorted(own), np.int64) for own in share]
 
 
 def merged(
