@@ -332,9 +332,11 @@ class LocalTrainer:
         if new and self._rounded:
             try:
                 return jax.block_until_ready(step(params, totals, batch, mask))
-            except (
-                jax.errors.JaxRuntimeError
-            ):  # XLA may keep a product narrow, lay its factors out in another way, and have no code for it
+            except jax.errors.JaxRuntimeError as error:
+                # XLA may keep a product narrow, lay its factors out in another way, and have no code for it. A want of memory says nothing
+                # of the shape: a worker that went on by it would give other bits than its neighbour.
+                if "RESOURCE_EXHAUSTED" in str(error):
+                    raise
                 self._refused.add(shape)
         return (self._exact_step if shape in self._refused else step)(params, totals, batch, mask)
 

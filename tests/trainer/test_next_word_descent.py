@@ -99,12 +99,13 @@ def test_unknown_products_are_refused() -> None:
         LocalTrainer(model=MODEL, batch_size=4, learning_rate=0.3, products="half")
 
 
-def test_step_that_cannot_run_with_rounded_products_runs_with_exact_ones() -> None:
+def refusing(words: str) -> LocalTrainer:
+    """A trainer whose program with rounded products fails for batches of four, in these words."""
     assert MODEL.descent is not None
     exact = MODEL.descent.step
 
     def refuse(_: object) -> np.ndarray:
-        raise RuntimeError("no code for this product")
+        raise RuntimeError(words)
 
     def step(params: Params, batch: Batch, mask: Array, rate: float, rounded: bool) -> tuple[Params, Sums]:
         moved, sums = exact(params, batch, mask, rate, False)
@@ -113,7 +114,15 @@ def test_step_that_cannot_run_with_rounded_products_runs_with_exact_ones() -> No
         return moved, sums
 
     model = dataclasses.replace(MODEL, descent=dataclasses.replace(MODEL.descent, step=step))
-    trainer = LocalTrainer(model=model, batch_size=4, learning_rate=0.3, lanes=1, products="bfloat16")
-    found = trainer.train_many(MODEL.init(3), devices(), [1, 2, 3, 4])
+    return LocalTrainer(model=model, batch_size=4, learning_rate=0.3, lanes=1, products="bfloat16")
+
+
+def test_step_that_cannot_run_with_rounded_products_runs_with_exact_ones() -> None:
+    found = refusing("no code for this product").train_many(MODEL.init(3), devices(), [1, 2, 3, 4])
     for (mine, _), (theirs, _) in zip(found, trained(0.3, own_step=True), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_want_of_memory_changes_nobodys_products() -> None:
+    with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
+        list(refusing("RESOURCE_EXHAUSTED: out of memory").train_many(MODEL.init(3), devices(), [1, 2, 3, 4]))
