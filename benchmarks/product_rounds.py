@@ -23,6 +23,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 import round_work
 import stages
+import train_rounds
 from machine import machine
 
 from client_sim import cores
@@ -121,6 +122,7 @@ def measure(work: str, *, rounds: int, warmup: int, workers: int, cohort: int | 
         "share_of_peak_by_worker_cpu": round(floor * workers / worker_s, 3) if worker_s else None,
         "peak_pss_mb": peak_mb,
         "peak_gflops": round(peak, 1),
+        "products": train_rounds.products(work),
         "load": round(os.getloadavg()[0], 2),
     }
 

@@ -7,7 +7,7 @@ measured by the same processes in the same run, since only their ratio can be co
     python benchmarks/train_rounds.py [--rounds N] [--work nwp mlp] [--processes 1 2]
 
 prints one JSON list of rows {work, ours, unit, against, theirs, ratio, ...}; `theirs` is the time the round's matrix products
-take at the measured peak.
+take at the measured peak, which is that of float32 products also where `products` says bfloat16 (ADR 30).
 """
 
 import argparse
@@ -97,6 +97,15 @@ def peak_gflops(repeats: int = 12) -> float:
     return 2 * 2048**3 / best / 1e9
 
 
+def products(work: str) -> str:
+    """What the factors of the largest products are rounded to; the peak is float32's in either case."""
+    from trainer import bfloat16
+    from trainer.models import get
+
+    descent = get(WORKS[work].model).descent
+    return "bfloat16" if descent is not None and descent.bfloat16 and bfloat16.gains() else "float32"
+
+
 def views(shared: Shared) -> tuple[NDArray[Any], ...]:
     """NumPy arrays on the shared memory."""
     dtypes = (np.float32, np.float32, np.float64, np.float64)
@@ -179,6 +188,7 @@ def row(work: str, seconds: list[float], cpu: list[float], peaks: NDArray[Any], 
         "share_of_peak": round(floor / ours, 3),
         "peak_gflops": round(peak, 1),
         "gflop": round(operations, 2),
+        "products": products(work),
         "spread": [round(min(seconds), 4), round(max(seconds), 4)],
         "load": round(os.getloadavg()[0], 2),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
