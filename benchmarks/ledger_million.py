@@ -57,7 +57,7 @@ TASK = cast(
     canonical.plain(
     task.parse_mapping(
         {
-            "name": "benchmark", "population": "p", "model": {"name": "mlp"}, "rounds": ROUNDS,
+            "name": "benchmark", "population": "p", "model": {"name": "a.stub:model"}, "rounds": ROUNDS,
             "cohort": {"report_goal": 6500, "minimum_reports": 5200, "minimum_separation": 313, "max_participations": 6},
             "privacy": {"mechanism": "tree", "clip_norm": 1.0, "noise_multiplier": 7.0, "delta": 1e-10},
         }

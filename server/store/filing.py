@@ -1,6 +1,6 @@
 """Whether entries are filed under what their bodies say: the columns that lists are selected by are no part of what is hashed.
 
-Each process checks every entry once, before its first list. The database does it, in a microsecond or two an entry; where it finds anything
+Each process checks every entry once, before its first list. The database does it, in a few microseconds an entry; where it finds anything
 that it does not take for sound, every entry is read here, one by one, to say which and why.
 """
 
