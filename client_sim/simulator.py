@@ -283,7 +283,8 @@ class FleetSimulator:
             closed_s = closed_s if window_s is None else min(closed_s, start_s + window_s)
             reporting = reporting[uploaded_s[reporting] <= closed_s]
         taken = self._server.report(self._server_time(uploaded_s[reporting]))
-        if taken.any() and int(np.count_nonzero(taken)) >= position.report_goal:
+        # As the server's machine: nobody is waited for once the goal is reached, or everybody has reported.
+        if taken.any() and int(np.count_nonzero(taken)) >= min(position.report_goal, len(cohort)):
             closed_s = float(uploaded_s[reporting[taken]][-1])
         # The server refused to open these uploads, so no chunk was sent.
         self._records.refund(cohort[starts_upload & (trained_s >= closed_s)], position.leaf)
