@@ -11,6 +11,7 @@ from pathlib import Path
 
 from contract.entropy import Entropy
 from contract.errors import ErrorCode, TuttiError
+from server import release_guard
 
 KEY_BYTES = 32
 
@@ -82,20 +83,7 @@ class KeyDirectory:
         Raises:
           TuttiError: RUN_STATE if the noise of this leaf, or of a later one, was used for another sum.
         """
-        path = self._path(run).with_suffix(".released")
-        if path.exists():
-            last, _, sealed = path.read_text(encoding="ascii").partition(" ")
-            if int(last) > leaf or (int(last) == leaf and sealed != seal):
-                detail = (
-                    f"the noise of leaf {last} of run {run[:12]} was used for another sum: its database is older than its key"
-                )
-                raise TuttiError(ErrorCode.RUN_STATE, detail)
-        fresh = path.with_suffix(".releasing")
-        with fresh.open("w", encoding="ascii") as file:
-            file.write(f"{leaf} {seal}")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        release_guard.mark(self._path(run).with_suffix(".released"), leaf, seal)
 
     def destroy(self, run: str) -> None:
         """Overwrites and removes the key of a run; nothing happens if there is none."""
