@@ -177,9 +177,8 @@ class Orchestrator:
         if self.close_and_charge(at_s):
             total = self._total if (held := self._sealed) is None else held.reveal()
             self._conclude(total, held and held.in_sum(), held.transcripts() if held else UNSIGNED)
-            if settled or self._spec.aggregation.secure:  # the plan of a secure round names the record's head
-                self.settle()
-        return self.recorded()
+        # The plan of a secure round names the record's head.
+        return self.recorded() if settled or self._spec.aggregation.secure else self._round_facts()
 
     def settle(self) -> None:
         """Commits the outcome of the last round, if it is not on the record yet."""
@@ -220,15 +219,12 @@ class Orchestrator:
         return self._mechanism.events(self._history)["event"]
 
     def recorded(self) -> Mapping[str, Any]:
-        """The facts of a round that is over; an abandoned one is put on the record now.
+        """The facts of a round that is over, once they are on the record; an abandoned one is put there now.
 
         Raises:
           ValueError: if the round is not over.
         """
-        if isinstance(self._state, Abandoned):
-            self._record_abandoned(self._state)
-        elif not isinstance(self._state, Completed):
-            raise ValueError(f"a round in {type(self._state).__name__} is not over")
+        self.settle()
         return self._round_facts()
 
     # -- one device at a time --------------------------------------------------------------------------------------------------
@@ -395,6 +391,9 @@ class Orchestrator:
 
     def _round_facts(self) -> Mapping[str, Any]:
         if isinstance(state := self._state, Abandoned):
+            self._record_abandoned(state)
             return {"round": state.facts.index, "leaf": state.facts.leaf, "state": "abandoned", "reason": state.reason.value}
-        facts = self._facts()
+        if not isinstance(state, Completed):
+            raise ValueError(f"a round in {type(state).__name__} is not over")
+        facts = state.facts
         return {"round": facts.index, "leaf": facts.leaf, "state": "committed", "reported": self._told(), **self._metrics}

@@ -136,6 +136,27 @@ def test_what_cannot_be_committed_stays_in_the_way_of_everything_after_it(
     assert world.said == ["after-charge 0"]
 
 
+def test_what_could_not_be_committed_is_never_told_as_committed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit, room = Store.commit_round, list[bool]()
+
+    def full_at_first(store: Store, **row: Any) -> int:
+        if not room:
+            raise OperationalError("disk full", None, Exception())
+        return commit(store, **row)
+
+    monkeypatch.setattr(Store, "commit_round", full_at_first)
+    world.collect()
+    world.contribute()
+    for _ in range(2):
+        with pytest.raises(OperationalError):
+            world.rounds.finish(1.0)
+    with pytest.raises(OperationalError):
+        world.rounds.recorded()
+    room.append(True)
+    assert world.rounds.finish(1.0)["state"] == "committed"
+    assert committed(world.store, world.run.id) == 1
+
+
 def test_a_run_that_is_paused_for_its_budget_has_settled(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.collect()
     world.contribute()
