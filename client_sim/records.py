@@ -60,6 +60,7 @@ class ParticipationRecords:
         self._previous = np.full(num_devices, NEVER, np.int64)
         self._participations = np.zeros(num_devices, np.int64)
         self._sent = np.zeros(num_devices, np.bool_)
+        self._unsaved: list[npt.NDArray[np.int64]] | None = None
         self._database = None if path is None else _open(path)
         if self._database is not None:
             self._load(self._database)
@@ -118,6 +119,19 @@ class ParticipationRecords:
         self._participations[devices] += 1
         self._sent[devices] = False
         self._save(devices)
+
+    @contextmanager
+    def together(self) -> Generator[None]:
+        """What changes inside is written in one transaction at the end, whatever happens: for a simulation, in which nothing of a
+        device leaves it in between.
+        """
+        changed = self._unsaved = list[npt.NDArray[np.int64]]()
+        try:
+            yield
+        finally:
+            self._unsaved = None
+            if changed:
+                self._save(np.unique(np.concatenate(changed)))
 
     def mark_sent(self, devices: npt.NDArray[np.int64], index: int) -> None:
         """Writes down that these devices are about to send their last chunk: from here on nothing is given back.
@@ -197,6 +211,9 @@ class ParticipationRecords:
 
     def _save(self, devices: npt.NDArray[np.int64]) -> None:
         if self._database is None:
+            return
+        if self._unsaved is not None:
+            self._unsaved.append(devices)
             return
         with _transaction(self._database):
             self._write(self._database, devices)

@@ -161,7 +161,8 @@ class FleetSimulator:
             endings, closed_s, metrics = np.empty(0, np.int8), start_s, dict[str, float]()
             work = self._server.start(self._server_time(start_s))
             if work is not None:
-                endings, closed_s = self._collect(position, cohort, start_s)
+                with self._records.together():
+                    endings, closed_s = self._collect(position, cohort, start_s)
                 training = self._training(position, work, cohort, endings, start_s)
         finally:
             self._server.settle()

@@ -110,3 +110,27 @@ def test_records_outlive_the_process_and_scopes_are_apart(tmp_path: Path) -> Non
     assert other.last(ALL).tolist() == [NEVER] * 4
     again.close()
     other.close()
+
+
+def test_changes_together_are_written_once_and_whatever_happens(tmp_path: Path) -> None:
+    path, devices = tmp_path / "devices.db", np.arange(5)
+    records = ParticipationRecords(num_devices=5, path=path)
+
+    def kept() -> list[int]:
+        other = ParticipationRecords(num_devices=5, path=path)
+        counts = other.participations(devices).tolist()
+        other.close()
+        return counts
+
+    with records.together():
+        records.charge(devices, 3)
+        records.refund(devices[3:], 3)
+        assert kept() == [0, 0, 0, 0, 0]
+    assert kept() == [1, 1, 1, 0, 0]
+    with pytest.raises(ValueError, match="took part in release 4"), records.together():
+        for _ in range(2):
+            records.charge(devices[:1], 4)
+    assert kept() == [2, 1, 1, 0, 0]
+    records.charge(devices[1:2], 5)
+    assert kept() == [2, 2, 1, 0, 0]
+    records.close()
