@@ -29,6 +29,22 @@ def test_it_gives_the_integers_of_the_passes(spread: float) -> None:
         assert norm == same
 
 
+@pytest.mark.parametrize("spread", [1e-9, 1e-3, 1.0, 1e30])
+def test_both_ways_give_what_the_definition_says_in_whole_numbers(spread: float) -> None:
+    """Products of two floats are exact in doubles, and are rounded once; all that follows is whole."""
+    chosen = grid.plan(dimension=DIMENSION, clip_norm=0.7)
+    delta = stream(5, "by definition").normal(0, spread, DIMENSION).astype(np.float32)
+    norm = grid_rounding.length(delta)
+    factor = np.float32(min(1.0, 0.7 / norm) / chosen.step * (1 << 16))
+    cut_off = np.trunc((delta.astype(np.float64) * float(factor)).astype(np.float32)).astype(np.int64)
+    words = np.frombuffer(coins(3).read(2 * DIMENSION), "<u2").astype(np.int64)
+    expected = (cut_off + words) // (1 << 16)
+    for cut in (None, CompiledCut()):
+        vector, squared = chosen.rounded(delta, coins(3), cut=cut)
+        assert np.array_equal(vector, expected)
+        assert squared == int(np.square(expected).sum()) <= chosen.norm_bound_squared
+
+
 def test_an_earlier_vector_stays_when_the_next_is_rounded() -> None:
     cut, half = CompiledCut(), np.full(DIMENSION, 0.5, np.float32)
     one = np.float32(1 << 16)
