@@ -61,10 +61,12 @@ def _said(record: bytes) -> tuple[int, str] | None:
 def _overwrite(path: Path, place: int, record: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY)
     try:
-        os.pwrite(descriptor, record, place * _RECORD_BYTES)
+        written = os.pwrite(descriptor, record, place * _RECORD_BYTES)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    if written != len(record):  # a torn record stands for noise that was not used
+        raise OSError(f"{path}: {written} of {len(record)} bytes were written")
 
 
 def _create(path: Path, *records: bytes) -> None:

@@ -1,5 +1,6 @@
 """The guard beside the noise key: a database put back to an earlier backup cannot make the same noise serve other data."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,19 @@ def test_a_torn_record_is_that_of_noise_that_was_not_used(tmp_path: Path) -> Non
     keys.mark_release("run", 2, "after the crash")
     with pytest.raises(TuttiError, match="noise of leaf 2"):
         keys.mark_release("run", 2, "seal2")
+
+
+def test_noise_whose_record_was_written_in_part_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, whole = KeyDirectory(tmp_path), os.pwrite
+    keys.create("run", NoiseKey(bytes(32)))
+    keys.mark_release("run", 0, "a")
+
+    def half(descriptor: int, data: bytes, offset: int) -> int:
+        return whole(descriptor, data[:64], offset)
+
+    monkeypatch.setattr(os, "pwrite", half)
+    with pytest.raises(OSError, match="64 of 128 bytes"):
+        keys.mark_release("run", 1, "b")
 
 
 def test_a_guard_of_the_older_form_counts(tmp_path: Path) -> None:
