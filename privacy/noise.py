@@ -10,7 +10,7 @@ a function of released integers.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ WEIGHT_BITS = 16
 """Honaker's weights are multiples of 2^-16, which costs less than 10^-9 of the variance."""
 
 
+_Integers: TypeAlias = NDArray[np.int32] | NDArray[np.int64]
 _IN_CACHE = 1 << 14
 """Coordinates that are worked on together: three vectors of them stay in a core's cache."""
 
@@ -94,7 +95,7 @@ class TreeNoise:
     ) -> None:
         self._dimension, self._sampler, self._key = dimension, sampler, key
         self._honaker, self._restart_every = honaker, restart_every
-        self._roots: list[tuple[int, NDArray[np.int64]]] = []
+        self._roots: list[tuple[int, _Integers]] = []
         self._leaf = first_leaf - first_leaf % restart_every if restart_every else 0
         while self._leaf < first_leaf:
             for _ in self._advance():
@@ -109,12 +110,12 @@ class TreeNoise:
         """What this leaf changes in the prefix's noise, shape (d,): the new root's, less that of the roots it takes in."""
         replaced = list(self._advance())
         root = self._roots[-1][1]
-        change = np.subtract(root, replaced[0]) if replaced else root.copy()
+        change = np.subtract(root, replaced[0], dtype=np.int64) if replaced else root.astype(np.int64)
         for noise in replaced[1:]:
             change -= noise
         return change
 
-    def _advance(self) -> Iterator[NDArray[np.int64]]:
+    def _advance(self) -> Iterator[_Integers]:
         """Adds one leaf and yields the noise of the roots that are merged into its tree."""
         leaf = self._leaf
         self._leaf += 1
@@ -126,28 +127,37 @@ class TreeNoise:
         for level in range(1, top + 1):
             _, left = self._roots.pop()
             if self._honaker:
-                noise = _honaker(self._draw(leaf, level), noise, left, level)
+                noise = _honaker(self._draw(leaf, level), noise, left, level, dtype=self._dtype(level))
             yield left
         self._roots.append((top, noise))
 
-    def _draw(self, leaf: int, level: int) -> NDArray[np.int64]:
-        stream = Keystream(self._key, "tree node", leaf << 8 | level)
-        return self._sampler.draw(stream, self._dimension).astype(np.int64, copy=False)
+    def _draw(self, leaf: int, level: int) -> _Integers:
+        return self._sampler.draw(Keystream(self._key, "tree node", leaf << 8 | level), self._dimension)
+
+    def _dtype(self, level: int) -> type[np.int32] | type[np.int64]:
+        """The narrower type that holds every estimate at `level`: half the memory of a tree, and of its traffic.
+
+        An estimate is a weighted mean of a draw and of two estimates' sum, rounded: at most twice those below it, and 1.
+        """
+        most = self._sampler.reach
+        for _ in range(level):
+            most = 2 * most + 1
+        return np.int32 if most < 1 << 31 else np.int64
 
 
-def _honaker(own: NDArray[np.int64], right: NDArray[np.int64], left: NDArray[np.int64], level: int) -> NDArray[np.int64]:
-    """Noise of the combined estimate of a node at `level`; overwrites `own` and `right`."""
+def _honaker(
+    own: _Integers, right: _Integers, left: _Integers, level: int, *, dtype: type[np.int32] | type[np.int64]
+) -> _Integers:
+    """Noise of the combined estimate of a node at `level`, of a type that holds it; may overwrite `own`."""
     weight = round((1 << WEIGHT_BITS) / (2 - 2.0**-level))
+    combined: NDArray[Any] = own if own.dtype == dtype else np.empty(len(own), dtype)
     for start in range(0, len(own), _IN_CACHE):
         here = slice(start, start + _IN_CACHE)
-        _combine(own[here], right[here], left[here], weight)
-    return own
-
-
-def _combine(own: NDArray[np.int64], right: NDArray[np.int64], left: NDArray[np.int64], weight: int) -> None:
-    right += left
-    right *= (1 << WEIGHT_BITS) - weight
-    own *= weight
-    own += right
-    own += 1 << (WEIGHT_BITS - 1)
-    own >>= WEIGHT_BITS
+        below = right[here].astype(np.int64)
+        below += left[here]
+        below *= (1 << WEIGHT_BITS) - weight
+        below += own[here].astype(np.int64) * weight
+        below += 1 << (WEIGHT_BITS - 1)
+        below >>= WEIGHT_BITS
+        combined[here] = below
+    return combined

@@ -38,15 +38,16 @@ def test_restarted_trees_keep_the_noise_of_the_trees_before():
     assert abs(np.corrcoef(got[3], got[7] - got[3])[0, 1]) < 0.04
 
 
-def test_honaker_is_a_function_of_noised_integer_sums():
+@pytest.mark.parametrize("multiplier", [2.0, 150_000.0, 600_000.0], ids=["narrow", "wide estimates", "wide draws"])
+def test_honaker_is_a_function_of_noised_integer_sums(multiplier: float):
     """Estimating from the noised sums of the nodes gives what adding the stream's noise to the true prefix gives."""
-    plan = central.plan(mechanism="tree", dimension=6, clip_norm=1.0, noise_multiplier=2.0, rounds=11)
+    plan = central.plan(mechanism="tree", dimension=6, clip_norm=1.0, noise_multiplier=multiplier, rounds=11)
     sums = stream(5, "sums").integers(-1000, 1000, (11, 6))
     drawn = TreeNoise(dimension=6, sampler=plan._sampler(), key=KEY, honaker=True, restart_every=None)
 
     def estimate(first: int, level: int) -> np.ndarray:
         last = first + (1 << level) - 1
-        noised = sums[first : last + 1].sum(axis=0) + drawn._draw(last, level)
+        noised = sums[first : last + 1].sum(axis=0) + drawn._draw(last, level).astype(np.int64)
         if level == 0:
             return noised
         weight = round((1 << WEIGHT_BITS) / (2 - 2.0**-level))

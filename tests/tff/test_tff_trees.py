@@ -25,6 +25,7 @@ class OneHotSampler:
     """The k-th draw is `UNIT` at place k, so that noise shows which draws it is made of."""
 
     drawn: int = 0
+    reach: int = UNIT
 
     def draw(self, stream: Keystream, size: int) -> NDArray[np.int64]:
         out = np.zeros(size, np.int64)
