@@ -175,8 +175,9 @@ class Orchestrator:
     def finish(self, at_s: float, *, settled: bool = True) -> Mapping[str, Any]:
         """Charge, noise or unmasking, outcome, commit; the facts of the round. See `contract.simulation` for `settled`."""
         if self.close_and_charge(at_s):
-            total = self._total if (held := self._sealed) is None else held.reveal()
-            self._conclude(total, held and held.in_sum(), held.transcripts() if held else UNSIGNED)
+            if (held := self._sealed) is not None:
+                self._total = held.reveal()
+            self._conclude(held and held.in_sum(), held.transcripts() if held else UNSIGNED)
         # The plan of a secure round names the record's head.
         return self.recorded() if settled or self._spec.aggregation.secure else self._round_facts()
 
@@ -201,22 +202,18 @@ class Orchestrator:
         Raises:
           ValueError: if the charge is not committed.
         """
-        self._conclude(total, count, signed)
+        if not self.charged:
+            raise ValueError(f"nothing may be revealed in {self._state}")
+        self._total = total
+        self._conclude(count, signed)
         self.settle()
 
-    def _conclude(self, total: NDArray[np.int64] | None, count: int | None, signed: Transcripts) -> None:
-        state = self._state
-        if not (isinstance(state, Aggregating) and state.charged):
-            raise ValueError(f"nothing may be revealed in {state}")
+    def _conclude(self, count: int | None, signed: Transcripts) -> None:
         self._count = self._count if count is None else min(self._count, count)
-        if total is None:
+        if self._total is None:
             self._apply(Failed(AbandonReason.UNMASKING_FAILED))
         else:
-            self._release(state, total, signed)
-
-    def claim(self) -> Mapping[str, Any]:
-        """The cumulative event of all that was charged so far, as it stands in entries."""
-        return self._mechanism.events(self._history)["event"]
+            self._release(self._facts(), self._total, signed)
 
     def recorded(self) -> Mapping[str, Any]:
         """The facts of a round that is over, once they are on the record; an abandoned one is put there now.
@@ -329,31 +326,31 @@ class Orchestrator:
         self._faults(FaultPoint.AFTER_CHARGE, facts.index)
         return True
 
-    def _release(self, state: Aggregating, total: NDArray[np.int64], signed: Transcripts) -> None:
-        index, leaf = state.facts.index, state.facts.leaf
+    def _release(self, facts: RoundFacts, total: NDArray[np.int64], signed: Transcripts) -> None:
+        leaf, seed = facts.leaf, plan.rotation_seed(plan.decode(self.plan_bytes()))
         if self._keys is not None and self._mechanism.redrawable:
             self._keys.mark_release(self._run.id, leaf, self._seal or sum_seal(self._key.secret, total, leaf))
         noised = self._noise.added_to(total, leaf)
-        self._faults(FaultPoint.AFTER_NOISE, index)
-        seed = plan.rotation_seed(plan.decode(self.plan_bytes()))
+        del total  # vectors of a large model go as soon as they have served
+        self._total = None
+        self._faults(FaultPoint.AFTER_NOISE, facts.index)
+        mechanism = self._mechanism.after(noised, count=self._count, seed=seed, leaf=leaf)
         summed, federated = self._mechanism.decode(noised, count=self._count, seed=seed)
+        del noised
+        mean = outcome.mean_of(summed, self._mechanism.denominator(self._count))
+        del summed
         step = outcome.apply_update(
-            summed=summed,
-            denominator=self._mechanism.denominator(self._count),
-            parameters=self._model.parameters,
-            optimizer=self._optimizer,
-            state=self._model.optimizer,
+            mean, parameters=self._model.parameters, optimizer=self._optimizer, state=self._model.optimizer
         )
         means = {name: value / self._count for name, value in self._metrics.items()}
         self._metrics = {**means, **federated, "update_norm": step.update_norm}
-        mechanism = self._mechanism.after(noised, count=self._count, seed=seed, leaf=leaf)
         history = (*self._history, self._told())
         tuned = {name: one for name, one in mechanism.tuned.items() if one != self._mechanism.tuned[name]}
-        self._model = self._recorder.decide(state.facts, step, history=history, facts=self._metrics, tuned=tuned, signed=signed)
+        self._model = self._recorder.decide(facts, step, history=history, facts=self._metrics, tuned=tuned, signed=signed)
         self._mechanism = mechanism
         self._apply(Committed())
         self._history, self._barren = history, 0
-        self._next_round, self._next_leaf = index + 1, leaf + 1
+        self._next_round, self._next_leaf = facts.index + 1, leaf + 1
 
     def _record_abandoned(self, state: Abandoned) -> None:
         facts = state.facts

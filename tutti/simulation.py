@@ -30,12 +30,16 @@ from server.store.store import Store
 from server.store.values import Run
 from server.tasks import PreparedTask
 from server.transcripts import TranscriptFolder
+from trainer import freed_memory
 from trainer.models.next_word import NextWord
 from trainer.vocabulary import Vocabulary
 from tutti import shared_records, stores
 from tutti.findings import record_findings
 from tutti.secure_simulation import IdealSum, ProtocolSum, SecureExecutor
 from tutti.virtual_windows import VirtualWindows
+
+LARGE_MODEL, RELEASE_EVERY = 1 << 18, 8
+"""Rounds of large models leave the heap of this process in pieces, some ten megabytes a round: so often they are given back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +102,10 @@ def rounds(
             journal=journal,
             secure=computing.secure,
         )
-        for trace in simulator.rounds():
+        large = prepared.model.num_parameters >= LARGE_MODEL
+        for number, trace in enumerate(simulator.rounds()):
+            if large and number % RELEASE_EVERY == 0:
+                freed_memory.release()  # while the next round trains
             facts = _seen(trace, oracle)
             # `seen` is kept by whoever plays the rounds, with what they add: one write to the disk for both.
             yield {**facts, **trace.facts, "seen": facts}

@@ -27,23 +27,24 @@ class NextModel:
     update_norm: float
 
 
-def apply_update(
-    *,
-    summed: NDArray[np.float64],
-    denominator: float,
-    parameters: Float32Vector,
-    optimizer: Optimizer,
-    state: Mapping[str, NDArray[Any]],
-) -> NextModel:
-    """Divides the released (noised, decoded) sum by a denominator fixed beforehand and lets the optimiser take a step.
-
-    Guarantee: post-processing of `summed`; nothing else of the devices' data enters.
+def mean_of(summed: NDArray[np.float64], denominator: float) -> Float32Vector:
+    """The mean update, float32, shape (d,): the released (noised, decoded) sum over a denominator fixed beforehand.
 
     Args:
       summed: float64, shape (d,), in the units of the parameters.
       denominator: the report goal under DP, so that the sensitivity of the mean does not depend on who came.
     """
     mean = np.empty(summed.shape, np.float32)
-    np.divide(summed, denominator, out=mean, casting="same_kind")  # in double, without a second vector of doubles
+    # In double, without a second vector of doubles.
+    return np.divide(summed, denominator, out=mean, casting="same_kind")
+
+
+def apply_update(
+    mean: Float32Vector, *, parameters: Float32Vector, optimizer: Optimizer, state: Mapping[str, NDArray[Any]]
+) -> NextModel:
+    """Lets the optimiser take a step along a mean update.
+
+    Guarantee: post-processing of `mean`; nothing else of the devices' data enters.
+    """
     following, after = optimizer.update(mean, state, parameters)
     return NextModel(parameters=following, optimizer=after, update_norm=float(np.linalg.norm(mean)))

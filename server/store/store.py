@@ -270,7 +270,7 @@ def run_id(spec: TaskSpec, ordinal: int) -> str:
     return canonical.digest({"task": spec.digest, "ordinal": ordinal})
 
 
-def parameters_digest(parameters: bytes) -> str:
+def parameters_digest(parameters: bytes | memoryview) -> str:
     """Hex SHA-256 of a model's little-endian float32 bytes."""
     return hashlib.sha256(parameters).hexdigest()
 
