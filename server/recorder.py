@@ -21,6 +21,7 @@ from server.budgets import BudgetGuard
 from server.mechanisms import Mechanism
 from server.rounds.outcome import NextModel
 from server.rounds.states import AbandonReason, RoundFacts
+from server.store import blobs
 from server.store.store import Store, parameters_digest
 from server.store.values import Round, Run, StoredModel
 from server.tuned_parameters import Tuned
@@ -93,7 +94,7 @@ class RoundRecorder:
           signed: the digests of the secure aggregation that gave it.
         """
         self.settle()
-        digest = parameters_digest(np.ascontiguousarray(following.parameters, dtype="<f4").data)
+        digest = parameters_digest(blobs.parameters_bytes(following.parameters))
         model = StoredModel(
             run=self._run.id,
             round=round_facts.index + 1,

@@ -38,7 +38,7 @@ from tutti.findings import record_findings
 from tutti.secure_simulation import IdealSum, ProtocolSum, SecureExecutor
 from tutti.virtual_windows import VirtualWindows
 
-LARGE_MODEL, RELEASE_EVERY = 1 << 18, 8
+LARGE_MODEL, RELEASE_EVERY = 1 << 18, 5
 """Rounds of large models leave the heap of this process in pieces, some ten megabytes a round: so often they are given back."""
 
 

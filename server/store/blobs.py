@@ -14,6 +14,11 @@ def pack_parameters(parameters: NDArray[np.float32]) -> bytes:
     return np.ascontiguousarray(parameters, dtype="<f4").tobytes()
 
 
+def parameters_bytes(parameters: NDArray[np.float32]) -> memoryview:
+    """What `pack_parameters` gives, without a copy of it."""
+    return np.ascontiguousarray(parameters, dtype="<f4").view(np.uint8).data
+
+
 def unpack_parameters(blob: bytes) -> NDArray[np.float32]:
     """The vector that `pack_parameters` wrote."""
     return np.frombuffer(blob, dtype="<f4").astype(np.float32)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import NDArray
 from sqlalchemy import delete, func, select
@@ -277,7 +277,7 @@ def parameters_digest(parameters: bytes | memoryview) -> str:
 
 def _model_row(model: StoredModel, *, entry: int | None) -> ModelRow:
     return ModelRow(
-        run=model.run, round=model.round, digest=model.digest, parameters=blobs.pack_parameters(model.parameters),
+        run=model.run, round=model.round, digest=model.digest, parameters=cast(bytes, blobs.parameters_bytes(model.parameters)),
         optimizer=blobs.pack_state(model.optimizer), entry=entry,
     )  # fmt: skip
 
