@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from numpy.typing import NDArray
 
-from trainer import bfloat16, freed_memory
+from trainer import bfloat16, freed_memory, memory
 from trainer.batches import Batches, batches_of
 from trainer.model import Array, Batch, Descent, DeviceExamples, FloatVector, Model, Params, Sums
 
@@ -121,8 +121,18 @@ class LocalTrainer:
     def _lanes(self) -> int:
         """Devices side by side on all accelerators together."""
         arrangement, mesh = self.model.arrangement, self._mesh
-        lanes = self.lanes or (arrangement.lanes if jax.default_backend() == "cpu" else arrangement.accelerator_lanes)
+        lanes = self.lanes or (arrangement.lanes if jax.default_backend() == "cpu" else self._accelerator_lanes)
         return lanes * (1 if mesh is None else mesh.size)
+
+    @cached_property
+    def _accelerator_lanes(self) -> int:
+        return memory.lanes_within(
+            self.model.arrangement.accelerator_lanes,
+            memory.accelerator_bytes(),
+            lane_mb=self.model.arrangement.lane_mb,
+            num_parameters=self.model.num_parameters,
+            batch_size=self.batch_size,
+        )
 
     @property
     def _descent(self) -> Descent | None:
@@ -235,7 +245,8 @@ class LocalTrainer:
         return (batch if self.model.prepare is None else self.model.prepare(batch, mask)), mask
 
     def _in_lanes(self, start: Params, devices: Sequence[DeviceExamples], seeds: Sequence[int | None]) -> Iterator[Trained]:
-        for window in _windows(devices, seeds, self._lanes * _WINDOW_CHUNKS):
+        chunks = memory.chunks_held(_WINDOW_CHUNKS, lanes=self._lanes, num_parameters=self.model.num_parameters)
+        for window in _windows(devices, seeds, self._lanes * chunks):
             plans = self._batches([examples for examples, _ in window], [seed for _, seed in window])
             results, due = dict[int, Trained](), 0
             for whole, chosen in self._chunks(plans):

@@ -81,7 +81,8 @@ class Arrangement:
         defeat the matrix product of a large model.
       row_multiple: with one lane, a batch that is short is padded to a multiple of this many rows, not to the full batch.
       eval_rows: examples that `evaluate` puts through the model at once.
-      accelerator_lanes: devices side by side where the backend is no CPU; an accelerator wants many.
+      accelerator_lanes: devices side by side where the backend is no CPU; an accelerator wants many, as far as its memory goes.
+      lane_mb: what each of them takes with batches of 16, in MiB, as XLA's analysis of the step has it; 0 is not measured.
       whole_steps: on a CPU, a device with at most this many steps is trained by `Model.whole`, in one program.
     """
 
@@ -89,6 +90,7 @@ class Arrangement:
     row_multiple: int = 4
     eval_rows: int = 64
     accelerator_lanes: int = 256
+    lane_mb: int = 0
     whole_steps: int = 0
 
 

@@ -58,7 +58,7 @@ def build(vocabulary: Vocabulary | str = PUBLIC_ENGLISH, words: int = 10_000, wi
         width,
         units,
         64,
-        Arrangement(lanes=1, row_multiple=2, eval_rows=64, accelerator_lanes=128),
+        Arrangement(lanes=1, row_multiple=2, eval_rows=64, accelerator_lanes=128, lane_mb=32),
     )
 
 
@@ -68,7 +68,9 @@ def build_small(vocabulary: Vocabulary | str = PUBLIC_ENGLISH, words: int = 2_00
     >>> build_small().num_parameters
     89424
     """
-    return _build("next_word_small", vocabulary, words, 32, 112, 160, Arrangement(lanes=1, row_multiple=8, eval_rows=256))
+    return _build(
+        "next_word_small", vocabulary, words, 32, 112, 160, Arrangement(lanes=1, row_multiple=8, eval_rows=256, lane_mb=5)
+    )
 
 
 def _build(

@@ -82,7 +82,7 @@ def build(init_from: str | None = None, trainable: Literal["all", "head"] = "all
         loss=loss,
         measure=measure,
         summarise=_summary,
-        arrangement=Arrangement(lanes=1, row_multiple=8, eval_rows=64),
+        arrangement=Arrangement(lanes=1, row_multiple=8, eval_rows=64, lane_mb=9),
         embeddings=frozen,
     )
 
