@@ -53,7 +53,7 @@ class Audits:
         return AuditRow(
             id=planned.id, name=planned.name, task=planned.task, population=planned.population, spec=json.dumps(dict(planned.spec)),
             data_digests=json.dumps(planned.data_digests), progress="{}", result=None,
-            created_at=wall_time().isoformat(timespec="seconds"),
+            created_at=wall_time().isoformat(timespec="microseconds"),
         )  # fmt: skip
 
     def audit(self, name: str) -> Audit:

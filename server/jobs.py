@@ -88,7 +88,7 @@ class Jobs:
         state = JobState.QUEUED if approved else JobState.AWAITING_APPROVAL
         row = JobRow(
             id=job, kind=kind.value, population=population, state=state.value, workers=workers, requested_by=requested_by, holder=None,
-            lease_until=0.0, attempts=0, problem=None, detail=None, created_at=wall_time().isoformat(timespec="seconds"),
+            lease_until=0.0, attempts=0, problem=None, detail=None, created_at=wall_time().isoformat(timespec="microseconds"),
         )  # fmt: skip
         with self._transactions.begin() as session:
             if session.get(JobRow, job) is not None:

@@ -95,7 +95,7 @@ class Store:
             next_leaf=0,
             attempts=0,
             noise_key_id=noise_key_id,
-            created_at=wall_time().isoformat(timespec="seconds"),
+            created_at=wall_time().isoformat(timespec="microseconds"),
         )
         with self._transactions.begin() as session:
             session.add(row)

@@ -14,6 +14,8 @@ from contract import task
 from contract.errors import ErrorCode, TuttiError
 from contract.task import TaskFormError
 from privacy.report import summarize
+from server import registration, tasks
+from server.registration import RunSettings
 from server.store.values import RunState
 from tutti import cli, plots, stores, templates
 from tutti.commands import inspect
@@ -182,3 +184,25 @@ def test_templates_run_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert result["rounds"] == 10
     with pytest.raises(TuttiError):
         templates.write(tmp_path / "mine")
+
+
+def test_the_latest_run_is_the_one_that_began_last_however_soon_after_another(tmp_path: Path) -> None:
+    mapping = {
+        "population": "p",
+        "model": {"name": "mlp"},
+        "cohort": {"report_goal": 4},
+        "rounds": 1,
+        "privacy": {"mechanism": "none"},
+    }
+    with stores.opened(str(tmp_path)) as (database, keys):
+        for name in "abcdefgh":
+            prepared = tasks.prepare(task.parse_mapping({**mapping, "name": name}))
+            run = registration.register(
+                store=database,
+                keys=keys,
+                prepared=prepared,
+                settings=RunSettings(),
+                not_covered=[],
+                start=prepared.model.init(0),
+            )
+            assert database.run("latest").id == run.id
