@@ -189,6 +189,11 @@ def sum_seal(secret: bytes, total: NDArray[np.int64], leaf: int) -> str:
 
     What is hashed, in two halves at the same time, are the integers as int32 where they all fit, else as int64; which of the two
     is in the seal.
+
+    Guarantee: two seals under one key are equal for one sum, leaf and length only, as far as SHA-256 is collision resistant; without the
+      key they are HMAC's, and so look random.
+
+    Source: FIPS 198-1 (HMAC), FIPS 180-4 (SHA-256).
     """
     narrow = total.astype(np.int32) if len(total) and total.min() >= -_NARROW and total.max() < _NARROW else total
     halves = np.ascontiguousarray(narrow)[: len(total) // 2], np.ascontiguousarray(narrow)[len(total) // 2 :]

@@ -16,6 +16,9 @@ _RECORD_BYTES = 128
 def mark(path: Path, leaf: int, seal: str) -> None:
     """Forces to the disk that the noise of `leaf` is about to be used for the sum of this seal.
 
+    Guarantee: once this returns, no later call lets the noise of this leaf or of an earlier one serve another sum, a crash at any write
+      included; the check sum tells a torn record, and is no defence against who may write the file (and so read the key).
+
     Raises:
       TuttiError: RUN_STATE if the noise of this leaf, or of a later one, was used for another sum, or the file says nothing.
     """

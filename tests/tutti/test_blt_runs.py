@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import tutti
 from privacy import blt_optimum
 from privacy.blt_optimum import Optimum
 from server.store.crosscheck import verify_store
-from server.store.values import RunState
 from server.tasks import model_length
 from tutti import runs, stores
+from tutti.playing import Progress
 
 TASK: dict[str, Any] = {
     "name": "blt", "population": "test", "model": {"name": "mlp"}, "data": {"source": "synthetic", "devices": 120}, "rounds": 4,
@@ -24,25 +24,11 @@ TASK: dict[str, Any] = {
 }  # fmt: skip
 
 
-class Pausing:
-    """Pauses the run after its second round."""
-
-    def __init__(self, store: Path) -> None:
-        self._store = store
-
-    def started(self, *, committed: int, note: str) -> None: ...
-
-    def round_ended(self, facts: Mapping[str, Any]) -> None:
-        if facts["round"] == 1:
-            with stores.opened(str(self._store)) as (database, _):
-                database.set_run_state(database.run("latest").id, RunState.PAUSED)
-
-
 def test_a_run_goes_on_with_its_own_strategy_where_the_optimiser_ends_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pausing: Callable[[Path], Progress]
 ) -> None:
     whole = tutti.run(TASK, store=str(tmp_path / "whole"), workers=0, seed=1, seed_noise=2)
-    paused = tutti.run(TASK, store=str(tmp_path), workers=0, seed=1, seed_noise=2, progress=Pausing(tmp_path))
+    paused = tutti.run(TASK, store=str(tmp_path), workers=0, seed=1, seed_noise=2, progress=pausing(tmp_path))
     assert paused["rounds"] == 2
     as_it_is = blt_optimum.optimum
 
