@@ -11,7 +11,7 @@ from pathlib import Path
 
 from contract.entropy import Entropy
 from contract.errors import ErrorCode, TuttiError
-from server import release_guard
+from server import release_guard, whole_files
 
 KEY_BYTES = 32
 
@@ -40,24 +40,20 @@ class KeyDirectory:
         self._directory = directory
 
     def create(self, run: str, key: NoiseKey) -> None:
-        """Writes the key of a run, for its owner's eyes only, and forces it to the disk.
+        """Writes the key of a run, for its owner's eyes only: whole and on the disk, or not at all.
 
         Raises:
           TuttiError: CONFLICT if the run has one: a key is never replaced.
         """
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            descriptor = os.open(self._path(run), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            whole_files.create(self._path(run), key.secret)
         except FileExistsError:
             detail = (
                 f"{self._path(run)} is there already: another process registers the same task at this moment, or was stopped while "
                 "it did. If `tutti runs list` does not know this run, remove the file"
             )
             raise TuttiError(ErrorCode.CONFLICT, detail) from None
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key.secret)
-            file.flush()
-            os.fsync(file.fileno())
 
     def read(self, run: str) -> NoiseKey:
         """The key of a run.

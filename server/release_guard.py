@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 from contract.errors import ErrorCode, TuttiError
+from server import whole_files
 
 _RECORD_BYTES = 128
 
@@ -34,7 +35,8 @@ def mark(path: Path, leaf: int, seal: str) -> None:
     if len(kept) == 2:
         _overwrite(path, 1 - kept.index(last), _record(leaf, seal))
     else:
-        _create(path, _record(*last) if last is not None else _record(leaf, seal), _record(leaf, seal))
+        second = _record(leaf, seal)
+        whole_files.replace(path, (second if last is None else _record(*last)) + second)
 
 
 def _record(leaf: int, seal: str) -> bytes:
@@ -70,17 +72,3 @@ def _overwrite(path: Path, place: int, record: bytes) -> None:
         os.close(descriptor)
     if written != len(record):  # a torn record stands for noise that was not used
         raise OSError(f"{path}: {written} of {len(record)} bytes were written")
-
-
-def _create(path: Path, *records: bytes) -> None:
-    fresh = path.with_suffix(".releasing")
-    with fresh.open("wb") as file:
-        file.write(b"".join(records))
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -4,7 +4,6 @@ In production another party holds the secret half, behind attestation and a `sec
 file, since nobody else would certify them. The server gets the public half and nothing more: who has the secret one can invent devices.
 """
 
-import os
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from contract.entropy import Entropy, system_entropy
 from contract.errors import ErrorCode, TuttiError
 from secagg.authority import fresh_key
+from server import whole_files
 
 PUBLIC_SUFFIX = ".pub"
 
@@ -93,13 +93,9 @@ def public_of(path: Path) -> bytes:
 
 def _write(path: Path, content: bytes, *, mode: int) -> None:
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        whole_files.create(path, content, mode=mode)
     except FileExistsError:
         raise _taken(path) from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _read(path: Path) -> bytes:

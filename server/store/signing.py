@@ -4,7 +4,6 @@ Whoever holds the key can sign any history, so it is worth less than the earlier
 """
 
 import hashlib
-import os
 from pathlib import Path
 
 from sqlalchemy import make_url
@@ -12,6 +11,7 @@ from sqlalchemy import make_url
 from contract.entropy import Entropy, system_entropy
 from contract.errors import ErrorCode, TuttiError
 from privacy.ledger.notes import SignerKey, VerifierKey
+from server import whole_files
 
 PUBLIC_SUFFIX = ".pub"
 
@@ -43,9 +43,12 @@ class LedgerKey:
         if self._path.stat().st_mode & 0o077:
             raise TuttiError(ErrorCode.LEDGER_BROKEN, f"{self._path} may be read by others: chmod 600, and rotate the key")
         try:
-            return SignerKey.parse(self._path.read_text("ascii"))
+            key = SignerKey.parse(self._path.read_text("ascii"))
         except ValueError:
             raise TuttiError(ErrorCode.LEDGER_BROKEN, f"{self._path} holds no signing key") from None
+        if not self._published(key.verifier):  # this process, or the one before, was stopped between the two files
+            self._publish(key.verifier)
+        return key
 
     def verifier(self) -> VerifierKey:
         """The public half; makes the key if there is none."""
@@ -73,14 +76,17 @@ class LedgerKey:
         self._write(SignerKey.create(f"tutti-ledger/{self._entropy(8).hex()}", self._entropy))
 
     def _write(self, key: SignerKey) -> None:
-        part = self._path.with_suffix(f".{self._entropy(4).hex()}.part")
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(key.secret_text() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self._path)
-        self.public_path.write_text(f"{key.verifier}\n", "ascii")
+        whole_files.replace(self._path, f"{key.secret_text()}\n".encode("ascii"))
+        self._publish(key.verifier)
+
+    def _published(self, verifier: VerifierKey) -> bool:
+        try:
+            return self.public_path.read_bytes() == f"{verifier}\n".encode("ascii")
+        except FileNotFoundError:
+            return False
+
+    def _publish(self, verifier: VerifierKey) -> None:
+        whole_files.replace(self.public_path, f"{verifier}\n".encode("ascii"), mode=0o644)
 
 
 def _name(store: str) -> str:

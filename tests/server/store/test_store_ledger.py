@@ -212,3 +212,12 @@ def test_rotation_keeps_the_name_and_the_old_public_key(tmp_path: Path) -> None:
     assert key.signer() == fresh
     assert key.verifier() == fresh.verifier
     assert (tmp_path / f"ledger.{retired.id.hex()}.retired.pub").read_text().strip() == str(retired)
+
+
+def test_public_half_that_a_stop_left_behind_is_written_again(tmp_path: Path) -> None:
+    key = LedgerKey(tmp_path)
+    first = key.signer()
+    _, fresh = key.replace()
+    (tmp_path / "ledger.pub").write_text(f"{first.verifier}\n", "ascii")  # stopped between the two files of the rotation
+    key.signer()
+    assert key.verifier() == fresh.verifier
