@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract import randomness
+from trainer import aligned
+from trainer.model import DeviceExamples, FloatVector
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,3 +75,40 @@ def _laid_out(orders: Sequence[NDArray[np.int64]], kept: int, batch_size: int) -
     for epoch, order in enumerate(orders):
         indices[epoch, :kept] = order
     return Batches(indices.reshape(-1, batch_size), rows.reshape(-1))
+
+
+def whole_rows(
+    devices: Sequence[DeviceExamples], plans: Sequence[Batches], *, lanes: int, steps: int, batch_size: int
+) -> tuple[dict[str, NDArray[Any]], FloatVector]:
+    """All batches of devices side by side, shape (lanes, steps, rows, ...), and their mask; what no device has is 0 and masked."""
+    shape = (lanes, steps, batch_size)
+    full = len(plans) == lanes and all(len(plan.rows) == steps for plan in plans)
+    made = aligned.empty if full else aligned.zeros
+    batch = {name: made((*shape, *array.shape[1:]), array.dtype) for name, array in devices[0].arrays.items()}
+    rows = np.zeros((lanes, steps), np.int64)
+    for lane, (examples, plan) in enumerate(zip(devices, plans, strict=True)):
+        own = len(plan.rows)
+        rows[lane, :own] = plan.rows
+        for name, array in examples.arrays.items():
+            # No index is outside: to look for one would take a copy.
+            array.take(plan.indices, axis=0, out=batch[name][lane, :own], mode="clip")
+    mask = aligned.empty(shape, np.float32)
+    np.less(np.arange(batch_size), rows[..., None], out=mask, casting="unsafe")
+    return batch, mask
+
+
+def lane_rows(
+    devices: Sequence[DeviceExamples], plans: Sequence[Batches], step: int, *, lanes: int, batch_size: int
+) -> tuple[dict[str, NDArray[Any]], FloatVector]:
+    """One batch of each of the devices side by side, shape (lanes, rows, ...), and their mask, as `whole_rows`."""
+    arrays = devices[0].arrays
+    batch = {name: aligned.zeros((lanes, batch_size, *array.shape[1:]), array.dtype) for name, array in arrays.items()}
+    mask = aligned.zeros((lanes, batch_size), np.float32)
+    for lane, (examples, plan) in enumerate(zip(devices, plans, strict=True)):
+        if step < len(plan.rows):
+            real = int(plan.rows[step])
+            mask[lane, :real] = 1.0
+            indices = plan.indices[step, :real]
+            for name, array in examples.arrays.items():
+                array.take(indices, axis=0, out=batch[name][lane, :real], mode="clip")
+    return batch, mask

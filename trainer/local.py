@@ -21,11 +21,28 @@ from jax.sharding import PartitionSpec as P
 from numpy.typing import NDArray
 
 from trainer import bfloat16, freed_memory, memory
-from trainer.batches import Batches, batches_of
+from trainer.batches import Batches, batches_of, lane_rows, whole_rows
 from trainer.model import Array, Batch, Descent, DeviceExamples, FloatVector, Model, Params, Sums
 
 Trained: TypeAlias = tuple[FloatVector, dict[str, float]]
 _AXIS = "lanes"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedLanes:
+    """Devices that were trained side by side.
+
+    Args:
+      places: which they are of those that were given.
+      updates: float32, shape (lanes, d): a row for each of `places`, in their order; rows behind them are nobody's.
+      metrics: of each of `places`.
+    """
+
+    places: Sequence[int]
+    updates: FloatVector = field(repr=False)
+    metrics: Sequence[dict[str, float]] = field(repr=False)
+
+
 _WINDOW_CHUNKS = 8  # devices of similar size share a chunk; only so many chunks of updates are held at once
 
 
@@ -107,6 +124,20 @@ class LocalTrainer:
         if self.side_by_side > 1:
             raise ValueError(f"{self.model.name} trains {self.side_by_side} devices side by side")
         return self._one_by_one(self._start(params), devices)
+
+    def train_lanes(
+        self, params: FloatVector, devices: Sequence[DeviceExamples], order_seeds: Sequence[int | None]
+    ) -> Iterator[TrainedLanes]:
+        """`train_many` for whoever takes the updates as they come, lanes of them at once; each device is in one of what it gives.
+
+        Raises:
+          ValueError: as `train_many`, or if this model trains one device at a time.
+        """
+        if len(devices) != len(order_seeds):
+            raise ValueError(f"{len(devices)} devices need as many order seeds, not {len(order_seeds)}")
+        if self._lanes == 1:
+            raise ValueError(f"{self.model.name} trains one device at a time")
+        return self._in_chunks(self._start(params), devices, self._batches(devices, order_seeds))
 
     @property
     def side_by_side(self) -> int:
@@ -247,15 +278,23 @@ class LocalTrainer:
     def _in_lanes(self, start: Params, devices: Sequence[DeviceExamples], seeds: Sequence[int | None]) -> Iterator[Trained]:
         chunks = memory.chunks_held(_WINDOW_CHUNKS, lanes=self._lanes, num_parameters=self.model.num_parameters)
         for window in _windows(devices, seeds, self._lanes * chunks):
-            plans = self._batches([examples for examples, _ in window], [seed for _, seed in window])
+            examples = [examples for examples, _ in window]
             results, due = dict[int, Trained](), 0
-            for whole, chosen in self._chunks(plans):
-                examples, steps = [window[i][0] for i in chosen], [plans[i] for i in chosen]
-                trained = self._whole_chunk(start, examples, steps, whole) if whole else self._chunk(start, examples, steps)
-                results.update(zip(chosen, trained, strict=True))
+            for chunk in self._in_chunks(start, examples, self._batches(examples, [seed for _, seed in window])):
+                results.update(zip(chunk.places, zip(chunk.updates, chunk.metrics, strict=False), strict=False))
                 while due in results:  # while the update is still in the processor's cache
                     yield results.pop(due)
                     due += 1
+
+    def _in_chunks(
+        self, start: Params, devices: Sequence[DeviceExamples], plans: Sequence[Batches]
+    ) -> Iterator[TrainedLanes]:
+        for whole, chosen in self._chunks(plans):
+            examples, steps = [devices[i] for i in chosen], [plans[i] for i in chosen]
+            updates, totals = self._whole_chunk(start, examples, steps, whole) if whole else self._chunk(start, examples, steps)
+            rows = [None] * len(chosen) if totals is None else totals
+            metrics = [self._metrics(one, plan, sums) for one, plan, sums in zip(examples, steps, rows, strict=False)]
+            yield TrainedLanes(chosen, updates, metrics)
 
     def _chunks(self, plans: Sequence[Batches]) -> Iterator[tuple[int, list[int]]]:
         """The devices that are trained together, and for how many steps in one program, 0 for one after the other.
@@ -272,8 +311,8 @@ class LocalTrainer:
 
     def _whole_chunk(
         self, start: Params, devices: Sequence[DeviceExamples], plans: Sequence[Batches], steps: int
-    ) -> list[Trained]:
-        batch, mask = self._whole_rows(devices, plans, steps)
+    ) -> tuple[FloatVector, FloatVector]:
+        batch, mask = whole_rows(devices, plans, lanes=self._lanes, steps=steps, batch_size=self.batch_size)
         if not self._sums:
             alone = {name: array[0, 0] for name, array in batch.items()}
             self._sums.extend(sorted(jax.eval_shape(self.model.loss, start, alone, mask[0, 0])[1]))
@@ -281,58 +320,22 @@ class LocalTrainer:
         self._shapes.add(("whole", *(array.shape for array in batch.values())))
         updates, totals = map(np.asarray, self._whole(start, batch, mask))
         self._release_after(programs)
-        return self._measured(devices, plans, updates, totals)
+        return updates, totals
 
-    def _chunk(self, start: Params, devices: Sequence[DeviceExamples], plans: Sequence[Batches]) -> list[Trained]:
+    def _chunk(
+        self, start: Params, devices: Sequence[DeviceExamples], plans: Sequence[Batches]
+    ) -> tuple[FloatVector, FloatVector | None]:
         params, totals, programs = start, None, len(self._shapes)
         for index in range(max(len(plan.rows) for plan in plans)):
-            batch, mask = self._lane_rows(devices, plans, index)
+            batch, mask = lane_rows(devices, plans, index, lanes=self._lanes, batch_size=self.batch_size)
             step = self._first_step if totals is None else self._step
             totals = self._zero_sums(start, batch, mask) if totals is None else totals
             params, totals = self._take_step(step, params, totals, batch, mask)
         if totals is None:
-            return [(np.zeros(self.model.num_parameters, np.float32), {"examples": 0.0})] * len(devices)
+            return np.zeros((self._lanes, self.model.num_parameters), np.float32), None
         updates = np.asarray(self._update(start, params))
         self._release_after(programs)
-        return self._measured(devices, plans, updates, np.asarray(totals))
-
-    def _measured(
-        self, devices: Sequence[DeviceExamples], plans: Sequence[Batches], updates: FloatVector, totals: FloatVector
-    ) -> list[Trained]:
-        return [
-            (updates[lane], self._metrics(examples, plan, totals[lane]))
-            for lane, (examples, plan) in enumerate(zip(devices, plans, strict=True))
-        ]
-
-    def _whole_rows(
-        self, devices: Sequence[DeviceExamples], plans: Sequence[Batches], steps: int
-    ) -> tuple[dict[str, NDArray[Any]], FloatVector]:
-        shape = (self._lanes, steps, self.batch_size)
-        batch = {name: np.zeros((*shape, *array.shape[1:]), array.dtype) for name, array in devices[0].arrays.items()}
-        mask = np.zeros(shape, np.float32)
-        for lane, (examples, plan) in enumerate(zip(devices, plans, strict=True)):
-            own = len(plan.rows)
-            mask[lane, :own] = np.arange(self.batch_size) < plan.rows[:, None]
-            for name, array in examples.arrays.items():
-                np.take(array, plan.indices, axis=0, out=batch[name][lane, :own], mode="clip")
-        return batch, mask
-
-    def _lane_rows(
-        self, devices: Sequence[DeviceExamples], plans: Sequence[Batches], step: int
-    ) -> tuple[dict[str, NDArray[Any]], FloatVector]:
-        lanes, rows = self._lanes, self.batch_size
-        arrays = devices[0].arrays
-        batch = {name: np.zeros((lanes, rows, *array.shape[1:]), array.dtype) for name, array in arrays.items()}
-        mask = np.zeros((lanes, rows), np.float32)
-        for lane, (examples, plan) in enumerate(zip(devices, plans, strict=True)):
-            if step < len(plan.rows):
-                real = int(plan.rows[step])
-                mask[lane, :real] = 1.0
-                indices = plan.indices[step, :real]
-                for name, array in examples.arrays.items():
-                    # No index is outside: to look for one would take a copy.
-                    np.take(array, indices, axis=0, out=batch[name][lane, :real], mode="clip")
-        return batch, mask
+        return updates, np.asarray(totals)
 
     def _take_step(
         self, step: Any, params: Params, totals: Any, batch: dict[str, NDArray[Any]], mask: FloatVector
