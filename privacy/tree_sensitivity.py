@@ -23,6 +23,8 @@ _NEVER = -(1 << 29)
 _NARROW_CAP = 3000
 """Up to so many participations every cost fits 28 bits: a level adds at most k^2, and there are fewer than 30 levels."""
 _DEEP = 200
+_AT_ONCE = 1 << 18
+"""Numbers in one temporary array."""
 
 
 def squared(
@@ -123,7 +125,39 @@ def _forest(levels: tuple[int, ...], wait: int, cap: int) -> Costs:
     """
     if not levels:
         return np.zeros((1, wait + 1), _type(cap))
-    return _join(_forest(levels[:-1], wait, cap)[:, None, :], _tree(levels[-1], wait, cap), cap)[:, 0, :]
+    return _append(_forest(levels[:-1], wait, cap), levels[-1], wait, cap)
+
+
+def _append(row: Costs, level: int, wait: int, cap: int) -> Costs:
+    """`_join` of a row, shape (p, c), with a tree, all numbers of participations or all borders at once: whichever are more."""
+    tree = _tree(level, wait, cap)
+    most, never = min(cap, len(row) + len(tree) - 2), _never(cap)
+    out = np.full((len(row) + len(tree) - 1, wait + 1), never, row.dtype)
+    if len(tree) > wait + 1:
+        step = max(1, _AT_ONCE // (len(row) * (wait + 1)))
+        for first in range(0, len(tree), step):
+            some = tree[first : first + step]
+            target = out[first : first + len(some) + len(row) - 1]
+            np.maximum(target, _all_splits(row, some), out=target)
+    else:
+        for extra, borders in enumerate(_tree_borders(level, wait, cap)):
+            target = out[extra : extra + len(row)]
+            for border in borders:
+                np.maximum(target, row[:, border, None] + tree[extra, border], out=target)
+    return _feasible(out[: most + 1], never)
+
+
+def _all_splits(row: Costs, tree: Costs) -> Costs:
+    """Shape (p + r - 1, e): for each sum of participations the best way to split it."""
+    best = row[None, :, 0, None] + tree[:, None, 0]
+    for border in range(1, row.shape[1]):
+        np.maximum(best, row[None, :, border, None] + tree[:, None, border], out=best)
+    # Row y of `best`, moved y places to the right: the same numbers, read as rows that are one shorter.
+    (splits, places, ends), never = best.shape, np.iinfo(best.dtype).min // 2
+    wide = np.full((splits, places + splits, ends), never, best.dtype)
+    wide[:, :places] = best
+    moved: Costs = wide.reshape(-1, ends)[: splits * (places + splits - 1)].reshape(splits, places + splits - 1, ends)
+    return moved.max(axis=0)
 
 
 @cache
@@ -156,9 +190,19 @@ def _join(left: Costs, right: Costs, cap: int) -> Costs:
         target = out[extra : extra + len(rows)]
         for border in _borders(right[extra]):
             np.maximum(target, rows[:, :, border, None] + right[extra, border], out=target)
+    return _feasible(out, never)
+
+
+def _feasible(out: Costs, never: int) -> Costs:
+    """Without what stands for no pattern: `out`, whose first axis are the participations, is overwritten."""
     out[out < 0] = never
-    feasible = (out >= 0).any(axis=(1, 2))
-    return out[: int(np.flatnonzero(feasible).max()) + 1]
+    possible = (out >= 0).any(axis=tuple(range(1, out.ndim)))
+    return out[: int(np.flatnonzero(possible).max()) + 1]
+
+
+@lru_cache(maxsize=1024)
+def _tree_borders(level: int, wait: int, cap: int) -> list[list[int]]:
+    return [_borders(table) for table in _tree(level, wait, cap)]
 
 
 def _borders(table: Costs) -> list[int]:
