@@ -52,7 +52,7 @@ def _lengths(session: Session) -> dict[str, int]:
 
 def _logged(session: Session, found: list[LedgerProblem]) -> Iterator[LoggedEntry]:
     """All entries as they stand in the table; what they are wrongly filed under is added to `found`."""
-    for entry in filing.filed_entries(session):
+    for entry in filing.filed_entries(session.connection()):
         fault = filing.misfiled(entry)
         if fault is not None:
             found.append(_problem(ProblemKind.MISFILED, entry.index, fault))

@@ -1,7 +1,7 @@
 """Opens the database: one URL for SQLite and PostgreSQL, and the one transaction helper."""
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,17 @@ def _begin_immediate(connection: Connection) -> None:
 
 
 class Transactions:
-    """Makes sessions; every use of the database is one `with transactions.begin(purpose) as session`."""
+    """Makes transactions; every use of the database is one `with`.
+
+    `begin` and `read` give sessions, for rows as objects. What is done in every round takes `writing` and `looking`, which give
+    connections for statements that are made once: a third of the time.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._sessions = sessionmaker(engine, expire_on_commit=False)
-        self._readers = sessionmaker(reading(engine), expire_on_commit=False)
+        self._reading = reading(engine)
+        self._readers = sessionmaker(self._reading, expire_on_commit=False)
         file = engine.url.database
         self._checkpoints = Checkpoints(Path(file)) if engine.url.get_backend_name() == "sqlite" and file else None
 
@@ -93,3 +98,11 @@ class Transactions:
         """For looking only: waits for no writer, and sees the database as it was when it first looked (SQLite) or looks (PostgreSQL)."""
         with self._readers.begin() as session:
             yield session
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """As `begin`."""
+        return self.engine.begin()
+
+    def looking(self) -> AbstractContextManager[Connection]:
+        """As `read`."""
+        return self._reading.begin()

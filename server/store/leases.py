@@ -7,13 +7,19 @@ lease writes nothing.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, bindparam, select
 
 from contract.clock import wall_time
 from contract.errors import ErrorCode, TuttiError
 from server.store.engine import Transactions
-from server.store.tables import LeaseRow
+from server.store.tables import LeaseRow, table
 
+_LEASES = table(LeaseRow)
+_OWNER = (
+    select(_LEASES.c.holder, _LEASES.c.epoch, _LEASES.c.until)
+    .where(_LEASES.c.population == bindparam("of_population"))
+    .with_for_update()
+)
 LEASE_S = 30.0
 """Seconds for which a lease holds unless it is renewed."""
 
@@ -84,21 +90,22 @@ class PopulationLeases:
             return None
         return Lease(population=population, holder=row.holder, epoch=row.epoch, until_s=row.until)
 
-    def check(self, session: Session, population: str) -> None:
+    def check(self, connection: Connection, population: str) -> None:
         """Whether this process may write for a population, in the transaction that writes.
 
         Raises:
           TuttiError: LEASE_HELD if somebody else owns it, or took it after ours ran out.
         """
-        row = session.get(LeaseRow, population, with_for_update=True)
-        ours = self._held.get(population)
+        row = connection.execute(_OWNER, {"of_population": population}).one_or_none()
         if row is None:
             return
+        holder, epoch, until = row
+        ours = self._held.get(population)
         if ours is None:
-            if row.until > self._now_s():
-                raise _held(population, row.holder)
-        elif (row.holder, row.epoch) != (ours.holder, ours.epoch):
-            raise _held(population, row.holder)
+            if until > self._now_s():
+                raise _held(population, holder)
+        elif (holder, epoch) != (ours.holder, ours.epoch):
+            raise _held(population, holder)
 
 
 def _held(population: str, holder: str) -> TuttiError:

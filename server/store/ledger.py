@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, bindparam, insert, select
 from sqlalchemy.orm import Session
 
 from contract.errors import ErrorCode, TuttiError
@@ -13,11 +13,15 @@ from privacy.ledger.checkpoint import Checkpoint
 from privacy.ledger.notes import SignerKey
 from server.store import filing, ledger_rows
 from server.store.engine import Transactions
-from server.store.tables import CheckpointRow, TreeHeadRow
+from server.store.tables import CheckpointRow, table
 from server.store.values import Entry
 
 PAGE = filing.PAGE
 """Entries that are read at once."""
+_SIGNED = table(CheckpointRow)
+_NOTES = select(_SIGNED.c.note).order_by(_SIGNED.c.size, _SIGNED.c.key_id)
+_LAST_NOTE = select(_SIGNED.c.note).order_by(_SIGNED.c.size.desc()).limit(1)
+_SIGNED_BY = select(_SIGNED.c.size).where(_SIGNED.c.size == bindparam("of_size"), _SIGNED.c.key_id == bindparam("of_key"))
 
 
 class Ledger:
@@ -27,28 +31,35 @@ class Ledger:
       allowed: raises if this process may not write for a population.
     """
 
-    def __init__(self, transactions: Transactions, *, allowed: Callable[[Session, str], None]) -> None:
+    def __init__(self, transactions: Transactions, *, allowed: Callable[[Connection, str], None]) -> None:
         self._transactions, self._allowed = transactions, allowed
         self._filed = 0  # entries before this one are filed as their bodies say; they never change
 
     def append(self, *bodies: bytes) -> range:
         """Appends entries in a transaction of their own; their indices."""
-        with self._transactions.begin() as session:
-            return self.append_in(session, bodies)
+        with self._transactions.writing() as connection:
+            appended = self.append_in(connection, bodies)
+        self.committed(appended)
+        return appended
 
-    def append_in(self, session: Session, bodies: Iterable[bytes]) -> range:
+    def append_in(self, transaction: Connection | Session, bodies: Iterable[bytes]) -> range:
         """Appends entries in a transaction that holds more than them."""
-        return ledger_rows.append(session, bodies, allowed=self._allowed)
+        return ledger_rows.append(_connection(transaction), bodies, allowed=self._allowed)
+
+    def committed(self, appended: range) -> None:
+        """Entries that `append_in` filed by their bodies are on the record: where all before them were checked, these need not be."""
+        if 0 < self._filed == appended.start:
+            self._filed = appended.stop
 
     def append_once(self, body: bytes, *, run: str, kind: str, same: Callable[[Mapping[str, Any]], bool]) -> bool:
         """Appends an entry unless one of this run and kind is the `same`; whether it did. Nobody appends in between."""
-        with self._transactions.begin() as session:
-            self.head_in(session)
-            self._filed = filing.require_filed(session, start=self._filed)
-            query = ledger_rows.page(run=run, population=None, kind=kind, start=0, limit=None)
-            if any(same(json.loads(entry.body)) for entry in ledger_rows.read_page(session, query)):
+        with self._transactions.writing() as connection:
+            ledger_rows.locked_head(connection)
+            self._filed = filing.require_filed(connection, start=self._filed)
+            found = ledger_rows.page(connection, run=run, population=None, kind=kind, start=0, limit=None)
+            if any(same(json.loads(entry.body)) for entry in found):
                 return False
-            self.append_in(session, [body])
+            self.append_in(connection, [body])
             return True
 
     def entries(
@@ -68,11 +79,12 @@ class Ledger:
         left, filtered = limit, (run, population, kind) != (None, None, None)
         while left is None or left > 0:
             size = PAGE if left is None else min(PAGE, left)
-            query = ledger_rows.page(run=run, population=population, kind=kind, start=start, limit=size)
-            with self._transactions.read() as session:
+            with self._transactions.looking() as connection:
                 if filtered:
-                    self._filed = filing.require_filed(session, start=self._filed)
-                found = ledger_rows.read_page(session, query)
+                    self._filed = end = filing.require_filed(connection, start=self._filed)
+                    if start >= end:
+                        return
+                found = ledger_rows.page(connection, run=run, population=population, kind=kind, start=start, limit=size)
             yield from found
             if len(found) < size:
                 return
@@ -91,13 +103,13 @@ class Ledger:
 
     def head(self) -> merkle.Frontier:
         """The tree over all entries."""
-        with self._transactions.read() as session:
-            return ledger_rows.frontier(session.get_one(TreeHeadRow, 0))
+        with self._transactions.looking() as connection:
+            return ledger_rows.head(connection)
 
     @staticmethod
-    def head_in(session: Session) -> merkle.Frontier:
+    def head_in(transaction: Connection | Session) -> merkle.Frontier:
         """The tree in a transaction that will append to it; nobody else appends until that ends."""
-        return ledger_rows.frontier(session.get_one(TreeHeadRow, 0, with_for_update=True))
+        return ledger_rows.locked_head(_connection(transaction))
 
     def root(self, size: int) -> bytes:
         """The root that the tree had at `size` entries.
@@ -105,9 +117,9 @@ class Ledger:
         Raises:
           TuttiError: ARGUMENT_INVALID if it was never that large.
         """
-        with self._transactions.read() as session:
-            self._sized(session, size)
-            return proofs.root(size, ledger_rows.reader(session))
+        with self._transactions.looking() as connection:
+            self._sized(connection, size)
+            return proofs.root(size, ledger_rows.reader(connection))
 
     def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
         """The proof that entry `index` is in the tree of `size` entries (all of them unless given), O(log n) hashes.
@@ -115,9 +127,9 @@ class Ledger:
         Raises:
           TuttiError: ARGUMENT_INVALID if that tree has no such entry, or there is no such tree.
         """
-        with self._transactions.read() as session:
-            whole = self._sized(session, size)
-            return proofs.assemble(_path(lambda: proofs.inclusion_path(index, whole)), ledger_rows.reader(session))
+        with self._transactions.looking() as connection:
+            whole = self._sized(connection, size)
+            return proofs.assemble(_path(lambda: proofs.inclusion_path(index, whole)), ledger_rows.reader(connection))
 
     def consistency_proof(self, old_size: int, size: int | None = None) -> list[bytes]:
         """The proof that the tree of `size` entries (all of them unless given) begins with that of `old_size`.
@@ -125,9 +137,9 @@ class Ledger:
         Raises:
           TuttiError: ARGUMENT_INVALID unless 0 < old_size <= size <= all.
         """
-        with self._transactions.read() as session:
-            whole = self._sized(session, size)
-            return proofs.assemble(_path(lambda: proofs.consistency_path(old_size, whole)), ledger_rows.reader(session))
+        with self._transactions.looking() as connection:
+            whole = self._sized(connection, size)
+            return proofs.assemble(_path(lambda: proofs.consistency_path(old_size, whole)), ledger_rows.reader(connection))
 
     def sign(self, key: SignerKey) -> str:
         """A checkpoint of the tree as it is, signed and kept, as a note.
@@ -135,27 +147,31 @@ class Ledger:
         Raises:
           TuttiError: LEDGER_BROKEN if the tree does not extend the last checkpoint: a fork is never signed.
         """
-        with self._transactions.begin() as session:
-            head = ledger_rows.frontier(session.get_one(TreeHeadRow, 0, with_for_update=True))
-            last = session.scalar(select(CheckpointRow).order_by(CheckpointRow.size.desc()).limit(1))
+        with self._transactions.writing() as connection:
+            head = ledger_rows.locked_head(connection)
+            last = connection.scalar(_LAST_NOTE)
             if last is not None:
-                _extends(session, head, checkpoint.unverified(last.note))
+                _extends(connection, head, checkpoint.unverified(last))
             note = Checkpoint(key.name, head.size, head.root()).sign(key)
             key_id = key.verifier.id.hex()
-            if session.get(CheckpointRow, (head.size, key_id)) is None:
-                session.add(CheckpointRow(size=head.size, key_id=key_id, note=note))
+            if connection.scalar(_SIGNED_BY, {"of_size": head.size, "of_key": key_id}) is None:
+                connection.execute(insert(_SIGNED), {"size": head.size, "key_id": key_id, "note": note})
             return note
 
     def checkpoints(self) -> list[str]:
         """All checkpoints that were signed, as notes, the smallest first."""
-        with self._transactions.read() as session:
-            return list(session.scalars(select(CheckpointRow.note).order_by(CheckpointRow.size, CheckpointRow.key_id)))
+        with self._transactions.looking() as connection:
+            return list(connection.scalars(_NOTES))
 
-    def _sized(self, session: Session, size: int | None) -> int:
-        whole = session.get_one(TreeHeadRow, 0).size
+    def _sized(self, connection: Connection, size: int | None) -> int:
+        whole = ledger_rows.head(connection).size
         if size is not None and not 0 <= size <= whole:
             raise TuttiError(ErrorCode.ARGUMENT_INVALID, f"the ledger has {whole} entries, so there is no tree of {size}")
         return whole if size is None else size
+
+
+def _connection(transaction: Connection | Session) -> Connection:
+    return transaction.connection() if isinstance(transaction, Session) else transaction
 
 
 def _path(make: Callable[[], list[proofs.Span]]) -> list[proofs.Span]:
@@ -165,8 +181,8 @@ def _path(make: Callable[[], list[proofs.Span]]) -> list[proofs.Span]:
         raise TuttiError(ErrorCode.ARGUMENT_INVALID, str(error)) from None
 
 
-def _extends(session: Session, head: merkle.Frontier, last: Checkpoint) -> None:
-    if last.size > head.size or proofs.root(last.size, ledger_rows.reader(session)) != last.root:
+def _extends(connection: Connection, head: merkle.Frontier, last: Checkpoint) -> None:
+    if last.size > head.size or proofs.root(last.size, ledger_rows.reader(connection)) != last.root:
         raise TuttiError(
             ErrorCode.LEDGER_BROKEN,
             f"the ledger of {head.size} entries does not extend the checkpoint at {last.size} that was signed before",

@@ -5,68 +5,75 @@ Beside every odd leaf stand the perfect subtrees that it completes, so that a pr
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 
-from sqlalchemy import Select, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Select, bindparam, insert, select, update
 
 from privacy.ledger import merkle
 from privacy.ledger.proofs import Node, ReadNodes
 from server.store import filing
-from server.store.tables import LedgerEntryRow, LedgerNodesRow, TreeHeadRow
+from server.store.tables import LedgerEntryRow, LedgerNodesRow, TreeHeadRow, table
 from server.store.values import Entry
 
+_ENTRIES, _NODES, _HEADS = table(LedgerEntryRow), table(LedgerNodesRow), table(TreeHeadRow)
+_HEAD = select(_HEADS.c.size, _HEADS.c.peaks).where(_HEADS.c.id == 0)
+_LOCKED_HEAD = _HEAD.with_for_update()
+_GROW = update(_HEADS).where(_HEADS.c.id == 0)
+_ADD_ENTRY, _ADD_NODES = insert(_ENTRIES), insert(_NODES)
 _BATCH = 5_000
 
 
-def append(session: Session, bodies: Iterable[bytes], *, allowed: Callable[[Session, str], None]) -> range:
+def append(connection: Connection, bodies: Iterable[bytes], *, allowed: Callable[[Connection, str], None]) -> range:
     """Appends entries in this transaction; the tree head stays locked until it ends.
 
     Args:
       allowed: raises if this process may not write for a population.
     """
-    head = session.get_one(TreeHeadRow, 0, with_for_update=True)
-    first = tree = frontier(head)
+    first = tree = locked_head(connection)
     entries, nodes, checked = list[dict[str, object]](), list[dict[str, object]](), set[str]()
     for body in bodies:
-        facts = json.loads(body)
-        kind, population, run = filing.columns(facts)
+        kind, population, run = filing.columns(json.loads(body))
         if population not in checked:
-            allowed(session, population)
+            allowed(connection, population)
             checked.add(population)
         leaf, index = merkle.leaf_hash(body), tree.size
         tree, completed = tree.grow(leaf)
         entries.append(
-            {
-                "index": index,
-                "kind": kind,
-                "population": population,
-                "run": run,
-                "leaf_hash": leaf,
-                "body": body,
-            }
+            {"entry_index": index, "kind": kind, "population": population, "run": run, "leaf_hash": leaf, "body": body}
         )
         if completed:
             nodes.append({"leaf": index, "hashes": b"".join(completed)})
         if len(entries) >= _BATCH:
-            _write(session, entries, nodes)
-    _write(session, entries, nodes)
-    head.size, head.peaks = tree.size, b"".join(tree.peaks)
+            _write(connection, entries, nodes)
+    _write(connection, entries, nodes)
+    connection.execute(_GROW, {"size": tree.size, "peaks": b"".join(tree.peaks)})
     return range(first.size, tree.size)
 
 
-def frontier(head: TreeHeadRow) -> merkle.Frontier:
-    """The tree as its head describes it."""
-    size = merkle.HASH_BYTES
-    return merkle.Frontier(head.size, tuple(head.peaks[i : i + size] for i in range(0, len(head.peaks), size)))
+def head(connection: Connection) -> merkle.Frontier:
+    """The tree over all entries."""
+    size, peaks = connection.execute(_HEAD).one()
+    return _frontier(size, peaks)
 
 
-def reader(session: Session) -> ReadNodes:
-    """Reads stored nodes in this session."""
+def locked_head(connection: Connection) -> merkle.Frontier:
+    """The same for who will append; nobody else appends until this transaction ends."""
+    size, peaks = connection.execute(_LOCKED_HEAD).one()
+    return _frontier(size, peaks)
+
+
+def _frontier(size: int, peaks: bytes) -> merkle.Frontier:
+    width = merkle.HASH_BYTES
+    return merkle.Frontier(size, tuple(peaks[i : i + width] for i in range(0, len(peaks), width)))
+
+
+def reader(connection: Connection) -> ReadNodes:
+    """Reads stored nodes in this transaction."""
 
     def read(nodes: Iterable[Node]) -> Mapping[Node, bytes]:
         wanted = list(nodes)
-        leaves = _leaf_hashes(session, [node.place for node in wanted if node.level == 0])
-        inner = _completed(session, [node.last_leaf for node in wanted if node.level])
+        leaves = _leaf_hashes(connection, [node.place for node in wanted if node.level == 0])
+        inner = _completed(connection, [node.last_leaf for node in wanted if node.level])
         size = merkle.HASH_BYTES
         return {
             node: inner[node.last_leaf][(node.level - 1) * size : node.level * size] if node.level else leaves[node.place]
@@ -77,33 +84,36 @@ def reader(session: Session) -> ReadNodes:
 
 
 def page(
-    *, run: str | None, population: str | None, kind: str | None, start: int, limit: int | None
-) -> Select[int, str, bytes]:
-    """The query of one page of entries, in order."""
-    query = select(LedgerEntryRow.index, LedgerEntryRow.kind, LedgerEntryRow.body).where(LedgerEntryRow.index >= start)
-    for column, value in ((LedgerEntryRow.run, run), (LedgerEntryRow.population, population), (LedgerEntryRow.kind, kind)):
-        if value is not None:
-            query = query.where(column == value)
-    return query.order_by(LedgerEntryRow.index).limit(limit)
+    connection: Connection, *, run: str | None, population: str | None, kind: str | None, start: int, limit: int | None
+) -> list[Entry]:
+    """The entries of one page, in order."""
+    given = {"run": run, "population": population, "kind": kind, "most": limit}
+    wanted: dict[str, str | int] = {name: value for name, value in given.items() if value is not None}
+    found = connection.execute(_page(tuple(wanted)), {**wanted, "start": start})
+    return [Entry(index=index, kind=kind, body=body) for index, kind, body in found]
 
 
-def read_page(session: Session, query: Select[int, str, bytes]) -> list[Entry]:
-    """The entries of a page."""
-    return [Entry(index=index, kind=kind, body=body) for index, kind, body in session.execute(query)]
+@cache
+def _page(given: tuple[str, ...]) -> Select[int, str, bytes]:
+    columns = _ENTRIES.c
+    query = select(columns.entry_index, columns.kind, columns.body).where(columns.entry_index >= bindparam("start"))
+    for name in given:
+        query = query.limit(bindparam(name)) if name == "most" else query.where(columns[name] == bindparam(name))
+    return query.order_by(columns.entry_index)
 
 
-def _write(session: Session, entries: list[dict[str, object]], nodes: list[dict[str, object]]) -> None:
-    for table, rows in ((LedgerEntryRow, entries), (LedgerNodesRow, nodes)):
+def _write(connection: Connection, entries: list[dict[str, object]], nodes: list[dict[str, object]]) -> None:
+    for statement, rows in ((_ADD_ENTRY, entries), (_ADD_NODES, nodes)):
         if rows:
-            session.execute(insert(table), rows)
+            connection.execute(statement, rows)
             rows.clear()
 
 
-def _leaf_hashes(session: Session, indices: Sequence[int]) -> dict[int, bytes]:
-    query = select(LedgerEntryRow.index, LedgerEntryRow.leaf_hash).where(LedgerEntryRow.index.in_(indices))
-    return {row[0]: row[1] for row in session.execute(query)} if indices else {}
+def _leaf_hashes(connection: Connection, indices: Sequence[int]) -> dict[int, bytes]:
+    query = select(_ENTRIES.c.entry_index, _ENTRIES.c.leaf_hash).where(_ENTRIES.c.entry_index.in_(indices))
+    return {row[0]: row[1] for row in connection.execute(query)} if indices else {}
 
 
-def _completed(session: Session, leaves: Sequence[int]) -> dict[int, bytes]:
-    query = select(LedgerNodesRow.leaf, LedgerNodesRow.hashes).where(LedgerNodesRow.leaf.in_(leaves))
-    return {row[0]: row[1] for row in session.execute(query)} if leaves else {}
+def _completed(connection: Connection, leaves: Sequence[int]) -> dict[int, bytes]:
+    query = select(_NODES.c.leaf, _NODES.c.hashes).where(_NODES.c.leaf.in_(leaves))
+    return {row[0]: row[1] for row in connection.execute(query)} if leaves else {}

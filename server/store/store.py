@@ -3,27 +3,23 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from numpy.typing import NDArray
-from sqlalchemy import delete, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import func, select
 
 from contract import canonical, task
 from contract.clock import wall_time
 from contract.errors import ErrorCode, TuttiError
 from contract.task import TaskSpec
 from privacy.ledger import merkle
-from server.store import blobs, schema
+from server.store import blobs, round_rows, schema
 from server.store.engine import Transactions, database_url, open_engine
 from server.store.leases import PopulationLeases
 from server.store.ledger import Ledger
 from server.store.run_lists import RunLists, run_of
 from server.store.tables import ModelRow, RoundRow, RunRow
 from server.store.values import Entry, Round, Run, RunState, StoredModel
-
-KEEP_LAST = 3
-KEEP_EVERY = 100
 
 
 class Store:
@@ -101,8 +97,9 @@ class Store:
             session.add(row)
             session.flush()
             body = entry if isinstance(entry, bytes) else entry(self.ledger.head_in(session))
-            self.ledger.append_in(session, [body])[0]
-            session.add(_model_row(start, entry=None))
+            appended = self.ledger.append_in(session, [body])
+            round_rows.add_model(session.connection(), start, entry=None)
+        self.ledger.committed(appended)
         return run_of(row)
 
     def runs(self) -> list[Run]:
@@ -135,30 +132,28 @@ class Store:
         Raises:
           TuttiError: NOT_FOUND if there is no run of this id.
         """
-        with self._transactions.read() as session:
-            state = session.scalar(select(RunRow.state).where(RunRow.id == run))
+        with self._transactions.looking() as connection:
+            state = round_rows.run_state(connection, run)
         if state is None:
             raise TuttiError(ErrorCode.NOT_FOUND, f"there is no run {run!r}")
-        return RunState(state)
+        return state
 
     def set_run_state(self, run: str, state: RunState) -> None:
         """Pauses, resumes, ends a run."""
-        with self._transactions.begin() as session:
-            session.get_one(RunRow, run).state = state.value
+        with self._transactions.writing() as connection:
+            round_rows.set_run_state(connection, run, state)
 
     # -- rounds ----------------------------------------------------------------------------------------------------------------
 
     def charge(self, *, run: str, round_index: int, leaf: int, entry: bytes, sum_seal: str | None) -> int:
         """Commits the worst case of a round; returns the entry's index. Nothing may be revealed before this returns."""
-        with self._transactions.begin() as session:
-            index = self.ledger.append_in(session, [entry])[0]
-            session.add(
-                RoundRow(
-                    run=run, index=round_index, leaf=leaf, state="charged", reason=None, reported=0, sum_seal=sum_seal,
-                    charge_entry=index, outcome_entry=None, model_digest=None, facts="{}",
-                )
-            )  # fmt: skip
-        return index
+        with self._transactions.writing() as connection:
+            appended = self.ledger.append_in(connection, [entry])
+            round_rows.charge(
+                connection, run=run, round_index=round_index, leaf=leaf, charge_entry=appended[0], sum_seal=sum_seal
+            )
+        self.ledger.committed(appended)
+        return appended[0]
 
     def commit_round(
         self,
@@ -176,20 +171,15 @@ class Store:
 
         `beside` are entries that come with it: of parameters that follow the round's release, of its secure aggregation.
         """
-        with self._transactions.begin() as session:
-            index = self.ledger.append_in(session, [entry, *beside])[0]
-            row = session.get_one(RoundRow, (run, round_index))
-            row.state, row.reported, row.outcome_entry, row.model_digest = "committed", reported, index, model.digest
-            row.facts = json.dumps(dict(facts))
-            session.add(_model_row(model, entry=index))
-            owner = session.get_one(RunRow, run)
-            owner.next_round, owner.next_leaf = round_index + 1, row.leaf + 1
-            owner.attempts += 1
-            if final:
-                owner.state = RunState.COMPLETED.value
-            _prune_models(session, run, model.round)
+        with self._transactions.writing() as connection:
+            appended = self.ledger.append_in(connection, [entry, *beside])
+            round_rows.commit(
+                connection, run=run, round_index=round_index, outcome_entry=appended[0], model=model, reported=reported,
+                facts=facts, final=final,
+            )  # fmt: skip
+        self.ledger.committed(appended)
         self._transactions.write_back(model.parameters.nbytes + sum(array.nbytes for array in model.optimizer.values()))
-        return index
+        return appended[0]
 
     def abandon_round(
         self,
@@ -204,28 +194,19 @@ class Store:
         final: bool = False,
     ) -> int:
         """Records a round without a model; a leaf that was charged is used up, and with the `final` one the run is over."""
-        with self._transactions.begin() as session:
-            index = self.ledger.append_in(session, [entry])[0]
-            row = session.get(RoundRow, (run, round_index))
-            if row is None:
-                row = RoundRow(
-                    run=run, index=round_index, leaf=leaf, reported=0, sum_seal=None, charge_entry=None, model_digest=None
-                )
-                session.add(row)
-            row.state, row.reason, row.outcome_entry, row.facts = "abandoned", reason, index, json.dumps(dict(facts))
-            owner = session.get_one(RunRow, run)
-            owner.next_round, owner.next_leaf = round_index + 1, leaf + int(leaf_used)
-            owner.attempts += 1
-            if final:
-                owner.state = RunState.COMPLETED.value
-        return index
+        with self._transactions.writing() as connection:
+            appended = self.ledger.append_in(connection, [entry])
+            round_rows.abandon(
+                connection, run=run, round_index=round_index, leaf=leaf, outcome_entry=appended[0], reason=reason,
+                leaf_used=leaf_used, facts=facts, final=final,
+            )  # fmt: skip
+        self.ledger.committed(appended)
+        return appended[0]
 
     def add_facts(self, run: str, round_index: int, facts: Mapping[str, Any]) -> None:
         """Adds facts for progress and plots to a round that is on the record; nothing of them is hashed."""
-        with self._transactions.begin() as session:
-            row = session.get(RoundRow, (run, round_index))
-            if row is not None:
-                row.facts = json.dumps({**json.loads(row.facts), **facts})
+        with self._transactions.writing() as connection:
+            round_rows.add_facts(connection, run=run, round_index=round_index, facts=facts)
 
     def rounds(self, run: str, *, start: int = 0, limit: int | None = None) -> list[Round]:
         """The rounds of a run that are on the record, in order, from index `start`."""
@@ -275,13 +256,6 @@ def parameters_digest(parameters: bytes | memoryview) -> str:
     return hashlib.sha256(parameters).hexdigest()
 
 
-def _model_row(model: StoredModel, *, entry: int | None) -> ModelRow:
-    return ModelRow(
-        run=model.run, round=model.round, digest=model.digest, parameters=cast(bytes, blobs.parameters_bytes(model.parameters)),
-        optimizer=blobs.pack_state(model.optimizer), entry=entry,
-    )  # fmt: skip
-
-
 def _stored_model(row: ModelRow) -> StoredModel:
     fault = None if parameters_digest(row.parameters) == row.digest else "its parameters are not those of its digest"
     optimizer: dict[str, NDArray[Any]] = {}
@@ -296,12 +270,6 @@ def _stored_model(row: ModelRow) -> StoredModel:
         run=row.run, round=row.round, digest=row.digest, parameters=blobs.unpack_parameters(row.parameters), optimizer=optimizer,
         entry=row.entry,
     )  # fmt: skip
-
-
-def _prune_models(session: Session, run: str, newest: int) -> None:
-    old = select(ModelRow.round).where(ModelRow.run == run, ModelRow.round <= newest - KEEP_LAST)
-    doomed = [number for number in session.scalars(old) if number % KEEP_EVERY and number != 0]
-    session.execute(delete(ModelRow).where(ModelRow.run == run, ModelRow.round.in_(doomed)))
 
 
 def _round(row: RoundRow) -> Round:

@@ -1,11 +1,18 @@
 """The tables. Rows are used in the store only; what leaves it is a value of the domain."""
 
-from sqlalchemy import Float, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint
+from typing import cast
+
+from sqlalchemy import Float, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
     """All tables of a store."""
+
+
+def table(row: type[Base]) -> Table:
+    """The table of a row, for statements that are made once and load no rows as objects."""
+    return cast(Table, row.__table__)
 
 
 class LedgerEntryRow(Base):

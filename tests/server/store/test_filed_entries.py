@@ -105,6 +105,35 @@ def test_every_column_is_held_to_the_body_and_the_body_to_its_hash(filed: Store,
     _refused(filed, "entry 6 of the ledger was changed")
 
 
+def test_what_others_append_after_a_list_is_checked_whatever_this_process_appends_itself(filed: Store) -> None:
+    own, misfiled = _body("own"), _body("theirs")
+    assert len(list(filed.ledger.entries(population="p"))) == 4
+    filed.append_entry(own)
+    assert len(list(filed.ledger.entries(population="p"))) == 5
+    _append(filed, misfiled, kind="budget-set", population="q")
+    filed.append_entry(own)
+    _refused(filed, "entry 13 of the ledger was changed")
+
+
+def test_an_append_that_was_undone_vouches_for_nothing(filed: Store) -> None:
+    assert len(list(filed.ledger.entries(population="p"))) == 4
+    with pytest.raises(RuntimeError), filed.transactions.writing() as connection:
+        assert filed.ledger.append_in(connection, [_body("undone")]) == range(12, 13)
+        raise RuntimeError
+    _append(filed, _body("theirs"), kind="budget-set", population="q")
+    _refused(filed, "entry 12 of the ledger was changed")
+
+
+def test_an_entry_that_goes_after_a_list_is_missed_by_the_next(filed: Store) -> None:
+    assert len(list(filed.ledger.entries(population="p"))) == 4
+    _without_triggers(filed, "DELETE FROM ledger_entries WHERE entry_index = 11")
+    _refused(filed, "it has 11 entries and a head of 12 entries")
+
+
+def _body(reason: str) -> bytes:
+    return entries.budget_set(population="p", budget=None, reason=reason, by="op")
+
+
 def _refused(store: Store, words: str) -> None:
     with pytest.raises(TuttiError, match=words) as told:
         list(store.ledger.entries(population="p"))
