@@ -1,6 +1,7 @@
 """The server's noise, leaf by leaf."""
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,12 @@ class LeafNoise:
 
     def __init__(self, following: Callable[[], NDArray[np.int64]], *, next_leaf: int, independent: bool = False) -> None:
         self._following, self._next_leaf, self._independent = following, next_leaf, independent
+        self._prepared: NDArray[np.int64] | None = None
+
+    def prepare(self) -> None:
+        """Draws the next increment while there is time. It is a function of key and leaf: `through` gives what it would have given."""
+        if self._prepared is None:
+            self._prepared = self._following()
 
     def through(self, leaf: int) -> NDArray[np.int64]:
         """The noise between the last released leaf and `leaf`, or of `leaf` alone, int64, shape (d,); the caller's own.
@@ -26,7 +33,8 @@ class LeafNoise:
         """
         if leaf < self._next_leaf:
             raise ValueError(f"leaf {leaf} was released before; the next one is {self._next_leaf}")
-        total = self._following()
+        self.prepare()
+        total, self._prepared = cast(NDArray[np.int64], self._prepared), None
         for _ in range(leaf - self._next_leaf):
             total = self._following() if self._independent else total + self._following()
         self._next_leaf = leaf + 1

@@ -189,6 +189,8 @@ class Orchestrator:
             self._recorder.settle()
             self._faults(FaultPoint.AFTER_COMMIT, index)
             self._faults(FaultPoint.BEFORE_PUBLISH, index)
+        if isinstance(self._state, Collecting):  # others train meanwhile
+            self._noise.prepare()
 
     def close_and_charge(self, at_s: float) -> bool:
         """Ends collection and commits the charge; False if the round was abandoned. Only after True may anything be revealed."""

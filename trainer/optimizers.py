@@ -58,8 +58,10 @@ class ServerOptimizer:
         if mean_update.shape != params.shape:
             raise ValueError(f"mean_update has shape {mean_update.shape}, the parameters {params.shape}")
         tree = self._restored(state, len(params))
-        moved, following = self._apply(jnp.asarray(mean_update, jnp.float32), tree, jnp.asarray(params, jnp.float32))
-        return np.asarray(moved), _named(following)
+        moved, following = self._apply(np.asarray(mean_update, np.float32), tree, np.asarray(params, np.float32))
+        return np.asarray(moved), {
+            name: np.asarray(leaf) for name, leaf in zip(self._forms[len(params)][0], jax.tree.leaves(following), strict=True)
+        }
 
     @cached_property
     def _apply(self) -> Callable[..., Any]:
@@ -78,7 +80,7 @@ class ServerOptimizer:
         given = {name: array.shape for name, array in state.items()}
         if shapes != given:
             raise ValueError(f"the state of {self.kind} must hold {shapes}, not {given}")
-        return jax.tree_util.tree_unflatten(structure, [jnp.asarray(state[name]) for name in shapes])
+        return jax.tree_util.tree_unflatten(structure, [state[name] for name in shapes])
 
 
 def server_optimizer(kind: str, learning_rate: float, momentum: float = 0.0, *, epsilon: float = 1e-8) -> ServerOptimizer:

@@ -33,3 +33,12 @@ def test_adding_leaves_the_total_as_it_was() -> None:
     total.setflags(write=False)
     assert LeafNoise(counting(), next_leaf=0).added_to(total, 0).tolist() == [1, 2, 3]
     assert total.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("independent", [True, False])
+def test_noise_that_was_prepared_is_the_noise_that_would_have_been_drawn(independent: bool) -> None:
+    prepared, drawn = (LeafNoise(counting(), next_leaf=0, independent=independent) for _ in range(2))
+    for leaf in (0, 1, 4):
+        prepared.prepare()
+        prepared.prepare()
+        assert prepared.through(leaf).tolist() == drawn.through(leaf).tolist()
