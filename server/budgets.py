@@ -63,6 +63,7 @@ class BudgetGuard:
         self._ledger, self._run = ledger, run
         self._spending = Spending(population)
         self._planned_fits: tuple[Any, ...] | None = None
+        self._limited, self._looked = False, 0  # entries before this one set no budget unless it is limited
 
     def check_run(self, claims: Mapping[str, Any], *, seeded: Sequence[str] = ()) -> None:
         """Refuses a run whose planned rounds do not fit, before it is registered.
@@ -150,8 +151,15 @@ class BudgetGuard:
         return f" ({event['reason']})" if event["kind"] == UnboundedEvent.kind else ""
 
     def _ever_limited(self) -> bool:
-        """Whether the population ever had a budget: most have none, and then a long history need not be read."""
-        return any(self._ledger.entries(population=self._spending.population, kind=entries.EntryKind.BUDGET_SET.value, limit=1))
+        """Whether the population ever had a budget: most have none, and then a long history need not be read.
+
+        What was looked at once is not looked at again: nothing is ever taken from a ledger, and whoever appends to it is seen here.
+        """
+        if not self._limited:
+            kind = entries.EntryKind.BUDGET_SET.value
+            found, self._looked = self._ledger.first(population=self._spending.population, kind=kind, start=self._looked)
+            self._limited = found is not None
+        return self._limited
 
     def _whole_run_fits(self) -> bool:
         """Whether all planned rounds fit, given what the others have spent; priced again only when that changes."""

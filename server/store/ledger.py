@@ -90,6 +90,19 @@ class Ledger:
                 return
             start, left = found[-1].index + 1, None if left is None else left - len(found)
 
+    def first(self, *, population: str, kind: str, start: int) -> tuple[Entry | None, int]:
+        """The first entry of a kind from index `start` on, if there is one, and where the entries begin that were not there yet.
+
+        Raises:
+          TuttiError: LEDGER_BROKEN as `entries` does.
+        """
+        with self._transactions.looking() as connection:
+            self._filed = end = filing.require_filed(connection, start=self._filed)
+            if start >= end:
+                return None, end
+            found = ledger_rows.page(connection, run=None, population=population, kind=kind, start=start, limit=1)
+            return next(iter(found), None), end
+
     def entry(self, index: int) -> Entry:
         """One entry.
 

@@ -59,17 +59,17 @@ class LedgerKey:
                 raise TuttiError(ErrorCode.LEDGER_BROKEN, f"{self.public_path}: {error}") from None
         return self.signer().verifier
 
-    def replace(self) -> tuple[VerifierKey, SignerKey]:
-        """Puts a fresh key of the same name in the place of the old one; returns the old public key and the new key.
+    def successor(self) -> SignerKey:
+        """A fresh key of the same name, for the old one to endorse on the record before `replace` puts it in its place."""
+        return SignerKey.create(self.signer().name, self._entropy)
 
-        The old file is kept under the name of its id, since what it signed has to stay checkable.
-        """
-        old = self.signer()
-        retired = self._path.with_suffix(f".{old.verifier.id.hex()}.retired{PUBLIC_SUFFIX}")
-        retired.write_text(f"{old.verifier}\n", "ascii")
-        fresh = SignerKey.create(old.name, self._entropy)
+    def replace(self, fresh: SignerKey) -> None:
+        """Puts `fresh` in the place of the old key, whose public half is kept under the name of its id: what it signed stays checkable."""
+        old = self.signer().verifier
+        whole_files.replace(
+            self._path.with_suffix(f".{old.id.hex()}.retired{PUBLIC_SUFFIX}"), f"{old}\n".encode("ascii"), mode=0o644
+        )
         self._write(fresh)
-        return old.verifier, fresh
 
     def _create(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

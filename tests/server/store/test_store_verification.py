@@ -298,6 +298,23 @@ def test_rounds_of_all_runs_of_a_population_share_one_budget(store: Store) -> No
     assert not refused(guards[second], event(allowed + 1))
 
 
+def test_a_budget_that_another_process_sets_holds_from_the_next_look(store: Store, store_url: str) -> None:
+    run = register(store)
+    guard, other = BudgetGuard(store.ledger, population="p", run=run), Store.open(store_url)
+    for number in range(2):
+        assert not refused(guard, event(number + 1))
+        assert not refused(guard, event(number + 1))
+        play(store, run, number)
+    assert not refused(guard, event(3))
+    budgets.set_budget(other.ledger, "q", Budget(epsilon=1e-9, delta=1e-6), reason="of others", by="op")
+    assert not refused(guard, event(3))
+    budgets.set_budget(other.ledger, "p", Budget(epsilon=1e-9, delta=1e-6), reason="policy", by="op")
+    assert refused(guard, event(3))
+    budgets.set_budget(other.ledger, "p", None, reason="lifted", by="op")
+    assert not refused(guard, event(3))
+    other.close()
+
+
 def test_uncovered_access_breaks_every_budget(store: Store) -> None:
     budgets.set_budget(store.ledger, "p", Budget(epsilon=100.0, delta=1e-6), reason="policy", by="op")
     guard = BudgetGuard(store.ledger, population="p")
