@@ -117,15 +117,16 @@ def rotate_key(
     """Sign with a fresh key from now on. The old key endorses the new one, on the record, before it is destroyed."""
     holder = stores.ledger_key(store)
     with stores.existing(store) as (database, _):
-        old = holder.signer()
+        old, fresh = holder.signer(), holder.successor()
         database.ledger.sign(old)
-        retired, fresh = holder.replace()
-        endorsement = endorse(old, fresh.verifier)
+        retired, current = str(old.verifier), str(fresh.verifier)
+        # First the record: a stop in between leaves the old key, which still counts, and not a new one that nobody endorsed.
         database.append_entry(
-            entries.key_rotated(retired=str(retired), current=str(fresh.verifier), endorsement=endorsement, reason=reason)
+            entries.key_rotated(retired=retired, current=current, endorsement=endorse(old, fresh.verifier), reason=reason)
         )
+        holder.replace(fresh)
         database.ledger.sign(fresh)
-    typer.echo(json.dumps({"retired": str(retired), "current": str(fresh.verifier)}) if json_output else str(fresh.verifier))
+    typer.echo(json.dumps({"retired": retired, "current": current}) if json_output else current)
 
 
 def _verdict(from_export: Path | None, notes: tuple[str, ...], known: VerifierKey | None, store: str) -> Verdict:
