@@ -57,10 +57,34 @@ def conditions_at(population: DevicePopulation, devices: npt.NDArray[np.int64], 
     """
     slots = np.floor(times_s / SLOT_S).astype(np.int64)
     keys = devices * _SLOTS_PER_DEVICE + slots
-    local_s = (slots * int(SLOT_S) + population.utc_offset_s[devices]).astype(np.float64)
-    share = np.sqrt(diurnal(local_s))
+    share = _share(population, devices, slots)
     return Conditions(
         idle=uniform_by_device(population.seed, keys, "idle") < IDLE_AT_BEST * share,
         charging=uniform_by_device(population.seed, keys, "charging") < CHARGING_AT_BEST * share,
         unmetered=uniform_by_device(population.seed, keys, "unmetered") < UNMETERED,
     )
+
+
+def conditions_hold(
+    population: DevicePopulation, devices: npt.NDArray[np.int64], times_s: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """Whether all three hold for each device at its own time, bool of shape (n,): `conditions_at(...).hold`, for less.
+
+    The rarer condition is looked at first, the others where it holds.
+    """
+    slots = np.floor(times_s / SLOT_S).astype(np.int64)
+    keys = devices * _SLOTS_PER_DEVICE + slots
+    share = _share(population, devices, slots)
+    left = np.flatnonzero(uniform_by_device(population.seed, keys, "charging") < CHARGING_AT_BEST * share)
+    left = left[uniform_by_device(population.seed, keys[left], "idle") < IDLE_AT_BEST * share[left]]
+    left = left[uniform_by_device(population.seed, keys[left], "unmetered") < UNMETERED]
+    hold = np.zeros(len(devices), np.bool_)
+    hold[left] = True
+    return hold
+
+
+def _share(
+    population: DevicePopulation, devices: npt.NDArray[np.int64], slots: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Of idle and of charging devices, relative to the best hour, shape (n,)."""
+    return np.sqrt(diurnal((slots * int(SLOT_S) + population.utc_offset_s[devices]).astype(np.float64)))

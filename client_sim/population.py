@@ -42,6 +42,19 @@ class DevicePopulation:
         return len(self.speed)
 
 
+_MOMENT_BITS = 38
+"""Of a key, for a time in milliseconds: nearly nine years, and 67 million devices."""
+
+
+def at_moment(devices: npt.NDArray[np.int64], moment_ms: int | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Names each device at a time (its own, or one for all) in a draw, int64 of shape (n,).
+
+    >>> at_moment(np.array([1, 2]), 5).tolist()
+    [274877906949, 549755813893]
+    """
+    return (devices << _MOMENT_BITS) | (moment_ms & ((1 << _MOMENT_BITS) - 1))
+
+
 def make_population(size: int, seed: int) -> DevicePopulation:
     """`size` devices; a device's row depends on the seed and its index alone.
 
@@ -66,5 +79,9 @@ def make_population(size: int, seed: int) -> DevicePopulation:
 
 def log_normal(seed: int, keys: npt.NDArray[np.int64], label: str, *, median: float, spread: float) -> npt.NDArray[np.float32]:
     """One log-normal value for each of `keys` (int64, shape (n,)), float32; `spread` is the sd of the logarithm."""
-    uniform = np.clip(uniform_by_device(seed, keys, label), 2.0**-53, None)
-    return (median * np.exp(spread * ndtri(uniform))).astype(np.float32)
+    return log_normal_of(uniform_by_device(seed, keys, label), median=median, spread=spread).astype(np.float32)
+
+
+def log_normal_of(uniform: npt.NDArray[np.float64], *, median: float, spread: float) -> npt.NDArray[np.float64]:
+    """The log-normal values to which those in [0, 1) belong, of the same shape."""
+    return median * np.exp(spread * ndtri(np.maximum(uniform, 2.0**-53)))

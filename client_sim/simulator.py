@@ -3,57 +3,29 @@
 Only updates that the server will take are trained. Nothing in here waits: a day of rounds takes as long as its training.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from client_sim.conditions import conditions_at
+from client_sim.check_ins import CheckIns, Selection
 from client_sim.executor import Beginning, Executor, Job, SecureAggregation, Updates, begun
-from client_sim.faults import SLOW_S, Fault, FaultKind, faulty
+from client_sim.faults import SLOW_S, FaultKind, faulty
+from client_sim.fleet_options import FleetOptions, wake_interval
 from client_sim.journal import FleetJournal, FleetState
 from client_sim.oracle import ParticipationOracle
 from client_sim.population import DevicePopulation
 from client_sim.records import ParticipationRecords
 from client_sim.session_shapes import Ending, count_shapes
-from client_sim.timing import Effort, Loss, Phase, roster, timeline
-from client_sim.wheel import WakeWheel
+from client_sim.timing import Phase, roster, timeline
 from contract.errors import TuttiError
-from contract.randomness import uniform_by_device
 from contract.simulation import Contribution, RoundPosition, RoundWork, SimulatedServer
 
+__all__ = ["FleetOptions", "FleetSimulator", "RoundTrace", "wake_interval"]
 Time = TypeVar("Time", float, npt.NDArray[np.float64])
-LONGEST_INTERVAL_S = 4 * 3600.0
-SHORTEST_INTERVAL_S = 60.0
-WORST_AVAILABILITY = 0.126
-"""Share of devices whose conditions hold at the worst hour (client_sim.conditions)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FleetOptions:
-    """How the simulated fleet behaves.
-
-    Args:
-      seed: of the examples' order on the devices.
-      noise_seed: see `client_sim.executor.Job`.
-      examples_per_round: most examples a device trains on, epochs included; its own number counts if smaller.
-      diurnal: whether devices wait until they are idle, charging and on an unmetered network.
-      wake_interval_s: mean time between two wake-ups of a device.
-      trustworthiness_s: age below which a record is not trusted.
-    """
-
-    seed: int
-    effort: Effort
-    noise_seed: bytes | None = field(default=None, repr=False)
-    loss: Loss = field(default_factory=Loss)
-    examples_per_round: int = 256
-    diurnal: bool = True
-    wake_interval_s: float = LONGEST_INTERVAL_S
-    trustworthiness_s: float = 0.0
-    faults: Sequence[Fault] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,18 +41,6 @@ class RoundTrace:
     metrics: Mapping[str, float]
     """Means over the accepted devices."""
     facts: Mapping[str, object]
-
-
-def wake_interval(population_size: int, *, cohort_target: int, selection_s: float) -> float:
-    """A mean time between wake-ups at which three times the cohort comes by within a selection window, at the worst hour.
-
-    It follows the pace steering of arXiv:1902.01046v2, section 2.3: a small population comes often, a large one seldom.
-
-    >>> wake_interval(20_000, cohort_target=260, selection_s=600.0) < wake_interval(10**7, cohort_target=260, selection_s=600.0)
-    True
-    """
-    wanted = population_size * selection_s * WORST_AVAILABILITY / (3 * max(1, cohort_target))
-    return float(np.clip(wanted, SHORTEST_INTERVAL_S, LONGEST_INTERVAL_S))
 
 
 class FleetSimulator:
@@ -121,11 +81,7 @@ class FleetSimulator:
         self._secure = secure
         self._lost = np.empty(0, np.int8)
         self._origin_s: float | None = None
-        # About 2,000 devices a slot, but nobody who is sent away is back within one.
-        longest_s = min(60.0, max(0.5, options.wake_interval_s / 4))
-        self._slot_s = float(np.clip(2000 * options.wake_interval_s / population.size, 0.5, longest_s))
-        first = uniform_by_device(population.seed, np.arange(population.size), "first wake") * options.wake_interval_s
-        self._wheel = WakeWheel(first, slot_s=self._slot_s)
+        self._check_ins = CheckIns(server=server, population=population, records=records, options=options)
 
     def rounds(self) -> Iterator[RoundTrace]:
         """Plays rounds until the server says that the run is over, giving each when its outcome is committed.
@@ -154,10 +110,10 @@ class FleetSimulator:
 
     def _play(self, position: RoundPosition, before: RoundTrace | None) -> Generator[RoundTrace, None, RoundTrace]:
         """Plays one attempt at the round in `position`, and gives the one `before` on the way."""
-        selection = _Selection()
         work, training = None, None
         try:
-            cohort, start_s = self._select(position, selection)
+            selection, start_s = self._select(position)
+            cohort = selection.cohort
             endings, closed_s, metrics = np.empty(0, np.int8), start_s, dict[str, float]()
             work = self._server.start(self._server_time(start_s))
             if work is not None:
@@ -175,7 +131,7 @@ class FleetSimulator:
             self.oracle.observe(position.leaf, accepted)
         self.now_s = closed_s
         if position.sampled is None:  # a sampled cohort was never taken from the wheel
-            self._sleep(cohort, np.full(len(cohort), closed_s))
+            self._check_ins.sleep(cohort, np.full(len(cohort), closed_s))
         if self._journal is not None:
             # Before the server commits: whichever round it stands at after a crash, the journal holds the fleet's state for it.
             self._journal.save(position.round_index + 1, self._state())
@@ -191,66 +147,13 @@ class FleetSimulator:
             facts=self._server.finish(self._server_time(closed_s), settled=not meanwhile),
         )
 
-    def _select(self, position: RoundPosition, selection: "_Selection") -> tuple[npt.NDArray[np.int64], float]:
+    def _select(self, position: RoundPosition) -> tuple[Selection, float]:
+        """The round's cohort, and when it is complete or the wait for it over."""
         opened_s, deadline_s = self._own_time(position.opened_s), self._own_time(position.deadline_s)
         if position.sampled is not None:
-            return self._sample(position, opened_s, selection), opened_s
-        for devices in self._wheel.until(deadline_s):
-            times_s = self._wheel.wakes_s[devices]
-            early, late = times_s < opened_s, times_s > deadline_s
-            # The early ones came while the server was busy with the round before.
-            self._turn_away(devices[early], times_s[early], selection)
-            self._wheel.push(devices[late], times_s[late])
-            self._check_in(position, devices[~early & ~late], times_s[~early & ~late], selection)
-            if selection.num_accepted >= position.cohort_target:
-                return np.concatenate(selection.accepted), selection.last_accepted_s
-        return np.concatenate([np.empty(0, np.int64), *selection.accepted]), deadline_s
-
-    def _sample(self, position: RoundPosition, opened_s: float, selection: "_Selection") -> npt.NDArray[np.int64]:
-        """The devices that a trusted sampler drew, whatever the hour; their own records still count."""
-        devices = np.empty(0, np.int64) if position.sampled is None else np.flatnonzero(position.sampled(self._population.size))
-        times_s = np.full(len(devices), opened_s)
-        eligible = self._eligible(position, devices, times_s)
-        selection.not_eligible += int(np.count_nonzero(~eligible))
-        return devices[eligible][self._server.check_in(self._server_time(times_s[eligible]))]
-
-    def _check_in(
-        self,
-        position: RoundPosition,
-        devices: npt.NDArray[np.int64],
-        times_s: npt.NDArray[np.float64],
-        selection: "_Selection",
-    ) -> None:
-        if self._options.diurnal:
-            ready = conditions_at(self._population, devices, times_s).hold
-            self._sleep(devices[~ready], times_s[~ready])
-            devices, times_s = devices[ready], times_s[ready]
-        eligible = self._eligible(position, devices, times_s)
-        selection.not_eligible += int(np.count_nonzero(~eligible))
-        self._sleep(devices[~eligible], times_s[~eligible])
-        devices, times_s = devices[eligible], times_s[eligible]
-        if len(devices) == 0:
-            return
-        accepted = self._server.check_in(self._server_time(times_s))
-        if accepted.any():
-            selection.accepted.append(devices[accepted])
-            selection.num_accepted += int(np.count_nonzero(accepted))
-            selection.last_accepted_s = float(times_s[accepted][-1])
-        self._turn_away(devices[~accepted], times_s[~accepted], selection)
-
-    def _eligible(
-        self, position: RoundPosition, devices: npt.NDArray[np.int64], times_s: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.bool_]:
-        eligible = self._records.eligible(
-            devices,
-            position.leaf,
-            minimum_separation=position.minimum_separation,
-            max_participations=position.max_participations,
-            trustworthiness_s=self._options.trustworthiness_s,
-            now_s=times_s,
-        )
-        greedy = faulty(self._options.faults, FaultKind.GREEDY, position.round_index, devices)
-        return eligible | (greedy & (self._records.last(devices) < position.leaf))
+            return self._check_ins.sample(position, opened_s=opened_s), opened_s
+        selection = self._check_ins.select(position, opened_s=opened_s, deadline_s=deadline_s)
+        return selection, selection.last_accepted_s if selection.num_accepted >= position.cohort_target else deadline_s
 
     def _collect(
         self, position: RoundPosition, cohort: npt.NDArray[np.int64], start_s: float
@@ -342,20 +245,6 @@ class FleetSimulator:
         self._server.contribute(sealed)
         return {name: value / max(1, sealed.count) for name, value in sealed.metrics.items()}
 
-    def _turn_away(self, devices: npt.NDArray[np.int64], times_s: npt.NDArray[np.float64], selection: "_Selection") -> None:
-        if len(devices) == 0:
-            return
-        selection.turned_away += len(devices)
-        window = self._server.retry_window()
-        spread = uniform_by_device(self._population.seed, devices, "retry", int(times_s[0] * 1000))
-        self._wheel.push(devices, times_s + window.minimum_s + spread * max(0.0, window.maximum_s - window.minimum_s))
-
-    def _sleep(self, devices: npt.NDArray[np.int64], times_s: npt.NDArray[np.float64]) -> None:
-        if len(devices) == 0:
-            return
-        share = uniform_by_device(self._population.seed, devices, "sleep", int(times_s[0] * 1000))
-        self._wheel.push(devices, times_s + (0.5 + share) * self._options.wake_interval_s)
-
     def _server_time(self, times_s: Time) -> Time:
         # A server that was started again counts from 0; the fleet goes on where it was.
         return times_s - (self._origin_s or 0.0)
@@ -367,7 +256,7 @@ class FleetSimulator:
         oracle = b"" if self.oracle is None else self.oracle.dump()
         windows = b"" if self._secure is None else self._secure.dump()
         records = self._records.snapshot()
-        return FleetState(now_s=self.now_s, wakes_s=self._wheel.wakes_s, records=records, oracle=oracle, windows=windows)
+        return FleetState(now_s=self.now_s, wakes_s=self._check_ins.wakes_s, records=records, oracle=oracle, windows=windows)
 
     def _restore(self, position: RoundPosition) -> None:
         state = None if self._journal is None else self._journal.load(position.round_index)
@@ -377,21 +266,10 @@ class FleetSimulator:
                 self._journal.save(position.round_index, self._state())
             return
         self.now_s = state.now_s
-        self._origin_s = state.now_s - position.opened_s
+        self._origin_s = self._check_ins.origin_s = state.now_s - position.opened_s
         self._records.restore(state.records)
         if self.oracle is not None:
             self.oracle.load(state.oracle)
         if self._secure is not None and state.windows:
             self._secure.load(state.windows)
-        self._wheel = WakeWheel(state.wakes_s, slot_s=self._slot_s)
-
-
-@dataclass(slots=True)
-class _Selection:
-    """The check-ins of one round so far."""
-
-    accepted: list[npt.NDArray[np.int64]] = field(default_factory=list)
-    num_accepted: int = 0
-    last_accepted_s: float = 0.0
-    turned_away: int = 0
-    not_eligible: int = 0
+        self._check_ins.restore(state.wakes_s)

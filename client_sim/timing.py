@@ -6,8 +6,12 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from client_sim.population import DevicePopulation, log_normal
-from contract.randomness import uniform_by_device
+from client_sim.population import DevicePopulation, at_moment, log_normal_of
+from contract.randomness import uniforms_by_device
+
+JITTER_SPREAD = 0.25
+"""Standard deviation of the logarithm of what a phase takes the same device another time."""
+_DRAWS = ("downlink jitter", "cpu jitter", "uplink jitter", "straggler", "lost")
 
 
 class Phase(IntEnum):
@@ -59,14 +63,13 @@ class Effort:
 class Timeline:
     """Virtual times of a cohort, float64 of shape (n,).
 
-    When the plan is there, training ends, the upload ends, and when the device is lost (inf if never); `lost` is a `Phase`, int8.
+    When the plan is there, training ends and the upload ends, if the device comes so far; `lost` is a `Phase`, int8.
     """
 
     downloaded_s: npt.NDArray[np.float64]
     trained_s: npt.NDArray[np.float64]
     uploaded_s: npt.NDArray[np.float64]
     lost: npt.NDArray[np.int8]
-    lost_s: npt.NDArray[np.float64]
 
 
 def effort_of(num_parameters: int, *, flop_per_example: float | None = None, upload_bytes_per_parameter: float = 4.0) -> Effort:
@@ -115,21 +118,12 @@ def timeline(
       examples: int64, shape (n,): how many each trains on, epochs included.
       draw: names the round's draws; another round, or another attempt at it, passes another one.
     """
-    seed = population.seed
-
-    def jitter(label: str) -> npt.NDArray[np.float64]:
-        return log_normal(seed, devices, f"{label}:{draw}", median=1.0, spread=0.25).astype(np.float64)
-
-    straggles = uniform_by_device(seed, devices, "straggler", draw) < effort.straggler_share
-    slower = np.where(straggles, effort.straggler_factor, 1.0)
-    downloaded = start_s + 0.2 + jitter("downlink") * effort.download_bytes / population.downlink[devices]
-    trained = downloaded + slower * jitter("cpu") * (0.5 + examples * effort.seconds_per_example) / population.speed[devices]
-    uploaded = trained + 0.1 + jitter("uplink") * effort.upload_bytes / population.uplink[devices]
-    ends = np.stack([downloaded, trained, uploaded])
+    uniform = uniforms_by_device(population.seed, at_moment(devices, draw), _DRAWS)
+    jitter = log_normal_of(uniform[:3], median=1.0, spread=JITTER_SPREAD)
+    slower = np.where(uniform[3] < effort.straggler_share, effort.straggler_factor, 1.0)
+    downloaded = start_s + 0.2 + jitter[0] * effort.download_bytes / population.downlink[devices]
+    trained = downloaded + slower * jitter[1] * (0.5 + examples * effort.seconds_per_example) / population.speed[devices]
+    uploaded = trained + 0.1 + jitter[2] * effort.upload_bytes / population.uplink[devices]
     shares = np.cumsum([loss.download, loss.training, loss.upload])
-    lost = np.searchsorted(shares, uniform_by_device(seed, devices, "lost", draw), side="right").astype(np.int8)
-    begins = np.stack([np.full(len(devices), start_s), downloaded, trained])
-    phase, row = np.minimum(lost, Phase.UPLOAD), np.arange(len(devices))
-    within = uniform_by_device(seed, devices, "lost at", draw)
-    lost_s = begins[phase, row] + within * (ends[phase, row] - begins[phase, row])
-    return Timeline(downloaded, trained, uploaded, lost, np.where(lost == Phase.FINISHED, np.inf, lost_s))
+    lost: npt.NDArray[np.int8] = (uniform[4] >= shares[:, None]).sum(axis=0, dtype=np.int8)
+    return Timeline(downloaded, trained, uploaded, lost)

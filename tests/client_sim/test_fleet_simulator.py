@@ -137,7 +137,9 @@ def facts_of(traces: list[RoundTrace]) -> list[tuple[float, Mapping[str, int]]]:
 
 def test_every_round_reaches_its_goal_and_trains_only_what_counts() -> None:
     server, executor = PlainServer(rounds=20), CountingExecutor()
-    traces = list(simulate(server, executor=executor).rounds())
+    seldom = Loss(download=0.005, training=0.005, upload=0.005)  # seven of 26 lost, in any of 20 rounds: below 1e-6
+    options = FleetOptions(seed=1, effort=EFFORT, wake_interval_s=600.0, loss=seldom)
+    traces = list(simulate(server, executor=executor, options=options).rounds())
     assert [trace.accepted for trace in traces] == [20] * 20
     assert [len(job.devices) for job in executor.jobs] == [20] * 20
     assert [contribution.count for contribution in server.contributions] == [20] * 20
@@ -159,7 +161,8 @@ def test_session_shapes_account_for_the_whole_cohort() -> None:
     sessions = sum(trace.cohort for trace in traces)
     lost = sum(total.get(shape, 0) for shape in ("-!", "-v[!", "-v[]+!"))
     assert 0.03 <= lost / sessions <= 0.14  # 8% of 780: false alarm below 1e-6
-    assert total["-v[]+^"] / sessions == pytest.approx(1 / 1.3)
+    assert total["-v[]+^"] == sum(trace.accepted for trace in traces)
+    assert total["-v[]+^"] / sessions == pytest.approx(1 / 1.3, rel=0.03)  # seldom is the cohort too small for the goal
 
 
 def test_separation_and_cap_hold_over_the_whole_history() -> None:
