@@ -1,12 +1,15 @@
 """Exact sums of many int32 vectors: added up in 32 bits for as long as those cannot overflow, half the memory traffic of 64."""
 
 import math
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 _LARGEST = (1 << 31) - 1
+_EXACT_SINGLE = 1 << 24
+"""Whole numbers up to here, and so sums whose every part stays below, are exact in single precision."""
 
 
 class ExactSum:
@@ -38,6 +41,18 @@ class ExactSum:
             self._total += vector
             return
         self._partial += vector
+        self._reach += largest
+
+    def add_rows(self, rows: npt.NDArray[np.float32], norms_squared: Sequence[int]) -> None:
+        """Adds whole numbers in single precision, shape (k, d), whose rows have these exact squared norms."""
+        largest = sum(map(math.isqrt, norms_squared))
+        if largest >= _EXACT_SINGLE:
+            for row, norm_squared in zip(rows, norms_squared, strict=True):
+                self.add(row.astype(np.int32), norm_squared)
+            return
+        if self._reach + largest > _LARGEST:
+            self.flush()
+        self._partial += np.add.reduce(rows, axis=0).astype(np.int32)
         self._reach += largest
 
     def flush(self) -> None:

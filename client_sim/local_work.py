@@ -1,7 +1,6 @@
 """What a worker does for its devices: read, train, clip, round, check; the one code path for memory, processes and gRPC."""
 
 import hashlib
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -11,24 +10,24 @@ import numpy as np
 import numpy.typing as npt
 
 from client_sim import filters
-from client_sim.compiled_rounding import compiled_cut
 from client_sim.data.loader import Loader
 from client_sim.device_caches import DeviceCaches
-from client_sim.encoding import Encoder, GridEncoder, encoder_of
+from client_sim.encoding import encoder_of
 from client_sim.exact_sums import ExactSum
 from client_sim.executor import Job, Updates
+from client_sim.update_rounding import EncodedUpdate, UpdateRounding
 from contract import plan
-from contract.entropy import Entropy, system_entropy
 from contract.errors import ErrorCode, TuttiError
 from contract.task import CacheSpec, TrainingSpec
-from privacy import grid_rounding
-from privacy.keystream import KEY_BYTES, Keystream
-from privacy.rounding import squared_norm
 from trainer import DeviceExamples, LocalTrainer, compile_cache
 from trainer.models import registry
 
 _Trained: TypeAlias = tuple[int, npt.NDArray[np.float32], dict[str, float]]
 """A device, its update and what it measured."""
+_Read: TypeAlias = tuple[DeviceExamples, dict[str, float]]
+"""A device's examples, and what the filters counted in them."""
+_Measured: TypeAlias = tuple[int, dict[str, float]]
+"""An update's exact squared norm, and what its device measured."""
 BLOCK_DEVICES = 400
 """Devices whose examples are in memory at once; a multiple of what any model trains side by side."""
 
@@ -56,17 +55,6 @@ class WorkSetup:
     def caches(self) -> DeviceCaches:
         """The devices' training caches."""
         return DeviceCaches(loader=self.loader, spec=self.cache, seed=self.data_seed)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class EncodedUpdate:
-    """One device's contribution: int32, shape (d,); `diverged` if its training did not end in numbers, and it is therefore 0."""
-
-    device: int
-    vector: npt.NDArray[np.int32] = field(repr=False)
-    norm_squared: int
-    metrics: dict[str, float] = field(repr=False)
-    diverged: bool
 
 
 class LocalWork:
@@ -106,11 +94,35 @@ class LocalWork:
           TuttiError: DATA_INVALID for examples that the model cannot take.
         """
         decoded = plan.decode(job.plan)
-        rounding = _Rounding(encoder_of(decoded), job.noise_seed, decoded.round_index)
-        handed = (job.devices[list(piece)].tolist() for piece in ([range(len(job.devices))] if pieces is None else pieces))
+        rounding = UpdateRounding(encoder_of(decoded), job.noise_seed, decoded.round_index)
         trained = self._one_by_one if self.side_by_side == 1 else self._in_blocks
-        for device, delta, metrics in trained(job, decoded.round_index, handed):
+        for device, delta, metrics in trained(job, decoded.round_index, self._handed(job, pieces)):
             yield rounding.encoded(device, delta, metrics)
+
+    def add_to(self, summing: ExactSum, job: Job, pieces: Iterable[Sequence[int]] | None = None) -> Iterator[_Measured]:
+        """Adds what `updates` gives to `summing`, where devices are trained side by side without taking one update in hand.
+
+        Returns:
+          The exact squared norm of each update and what its device measured, in their order; `diverged` as in `EncodedUpdate`.
+
+        Guarantee, Raises: as `updates`.
+        """
+        decoded = plan.decode(job.plan)
+        rounding = UpdateRounding(encoder_of(decoded), job.noise_seed, decoded.round_index, lanes=self.side_by_side)
+        if not rounding.side_by_side:
+            for update in self.updates(job, pieces):
+                summing.add(update.vector, update.norm_squared)
+                yield update.norm_squared, update.metrics | {"diverged": float(update.diverged)}
+            return
+        for devices in self._blocks(self._handed(job, pieces)):
+            prepared, seeds = self._prepared(job, decoded.round_index, devices)
+            found: list[_Measured] = [(0, {})] * len(devices)
+            for lanes in self._trainer.train_lanes(job.parameters, [examples for examples, _ in prepared], seeds):
+                metrics = [measured | prepared[place][1] for place, measured in zip(lanes.places, lanes.metrics, strict=True)]
+                added = rounding.add_rows(summing, [devices[place] for place in lanes.places], lanes.updates, metrics)
+                for place, measured in zip(lanes.places, added, strict=True):
+                    found[place] = measured
+            yield from found
 
     def _one_by_one(self, job: Job, round_index: int, handed: Iterable[list[int]]) -> Iterator[_Trained]:
         begun: list[tuple[int, dict[str, float]]] = []  # the one device that is being trained
@@ -126,18 +138,27 @@ class LocalWork:
             yield device, delta, metrics | counts
 
     def _in_blocks(self, job: Job, round_index: int, handed: Iterable[list[int]]) -> Iterator[_Trained]:
+        for devices in self._blocks(handed):
+            prepared, seeds = self._prepared(job, round_index, devices)
+            trained = self._trainer.train_many(job.parameters, [examples for examples, _ in prepared], seeds)
+            for device, (_, counts), (delta, metrics) in zip(devices, prepared, trained, strict=True):
+                yield device, delta, metrics | counts
+
+    def _handed(self, job: Job, pieces: Iterable[Sequence[int]] | None) -> Iterator[list[int]]:
+        for piece in [range(len(job.devices))] if pieces is None else pieces:
+            yield job.devices[list(piece)].tolist()
+
+    def _blocks(self, handed: Iterable[list[int]]) -> Iterator[list[int]]:
         for devices in handed:
             for first in range(0, len(devices), BLOCK_DEVICES):
-                yield from self._block(job, round_index, devices[first : first + BLOCK_DEVICES])
+                yield devices[first : first + BLOCK_DEVICES]
 
-    def _block(self, job: Job, round_index: int, devices: list[int]) -> Iterator[_Trained]:
-        prepared = [self._examples(device, job.at_s) for device in devices]
+    def _prepared(self, job: Job, round_index: int, devices: list[int]) -> tuple[list[_Read], list[int]]:
+        """Their examples, and the seeds of their order."""
         seeds = [order_seed(job.order_seed, round_index, device) for device in devices]
-        trained = self._trainer.train_many(job.parameters, [examples for examples, _ in prepared], seeds)
-        for device, (_, counts), (delta, metrics) in zip(devices, prepared, trained, strict=True):
-            yield device, delta, metrics | counts
+        return [self._examples(device, job.at_s) for device in devices], seeds
 
-    def _examples(self, device: int, now_s: float) -> tuple[DeviceExamples, dict[str, float]]:
+    def _examples(self, device: int, now_s: float) -> _Read:
         try:
             examples, counts = self._caches.examples(device, now_s), dict[str, float]()
             if self._filters is not None:
@@ -160,16 +181,14 @@ def add_up(work: LocalWork, job: Job, total: npt.NDArray[np.int64], pieces: Iter
       ValueError: as `LocalWork.updates`, or for a `total` of another length.
     """
     total[:] = 0
-    measured: list[dict[str, float]] = []
-    norms: list[int] = []
     with ExactSum(total) as summing:
-        for update in work.updates(job, pieces):
-            summing.add(update.vector, update.norm_squared)
-            norms.append(update.norm_squared)
-            measured.append(update.metrics | {"diverged": float(update.diverged)})
+        found = list(work.add_to(summing, job, pieces))
+    measured = [metrics for _, metrics in found]
     names = dict.fromkeys(name for one in measured for name in one) or ("diverged",)
     metrics = {name: np.array([one.get(name, 0.0) for one in measured]) for name in names}
-    return Updates(total=total, count=len(norms), metrics=metrics, norms_squared=np.array(norms, np.int64))
+    return Updates(
+        total=total, count=len(found), metrics=metrics, norms_squared=np.array([norm for norm, _ in found], np.int64)
+    )
 
 
 def order_seed(seed: int, round_index: int, device: int) -> int:
@@ -179,44 +198,3 @@ def order_seed(seed: int, round_index: int, device: int) -> int:
     True
     """
     return int.from_bytes(hashlib.sha256(f"order {seed} {round_index} {device}".encode()).digest()[:8], "big")
-
-
-def device_entropy(noise_seed: bytes | None, round_index: int, device: int) -> Entropy:
-    """The operating system's entropy, or with a seed a stream of its own for each (round, device)."""
-    if noise_seed is None:
-        return system_entropy
-    return Keystream(noise_seed, f"device {device}", round_index).read
-
-
-class _Rounding:
-    """Turns the updates of a job's devices into what may be summed.
-
-    Args:
-      noise_seed: None takes coins from the operating system: a key for all devices of the job, whose stream none reads twice.
-    """
-
-    def __init__(self, encoder: Encoder, noise_seed: bytes | None, round_index: int) -> None:
-        self._encoder, self._noise_seed, self._round_index = encoder, noise_seed, round_index
-        self._coins = Keystream(system_entropy(KEY_BYTES), "coins of devices", 0)
-        self._cut = compiled_cut(encoder.dimension)
-
-    def encoded(self, device: int, delta: npt.NDArray[np.float32], metrics: dict[str, float]) -> EncodedUpdate:
-        length = grid_rounding.length(delta)
-        diverged = not math.isfinite(length)
-        if diverged:
-            # A device whose training ran away contributes nothing, as if its update had been clipped to 0; the sum stays defined.
-            delta, length = np.zeros_like(delta), 0.0
-        if isinstance(self._encoder, GridEncoder):
-            vector, norm_squared = self._encoder.rounded(delta, self._coins_of(device), length=length, cut=self._cut)
-        else:
-            vector = self._encoder.encode(delta, device_entropy(self._noise_seed, self._round_index, device), metrics)
-            norm_squared = squared_norm(vector)
-        if not self._encoder.may_be_summed(vector, norm_squared):
-            raise ValueError(f"the update of device {device} left its bounds: a fault of the encoder")
-        clean = {name: value if math.isfinite(value) else 0.0 for name, value in metrics.items()}
-        return EncodedUpdate(device, vector, norm_squared, clean, diverged)
-
-    def _coins_of(self, device: int) -> Keystream:
-        if self._noise_seed is None:
-            return self._coins
-        return Keystream(self._noise_seed, f"coins of device {device}", self._round_index)

@@ -7,7 +7,7 @@ device keeps by construction and the server checks.
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -120,15 +120,53 @@ class Grid:
         if delta.shape != (self.dimension,):
             raise ValueError(f"delta must have shape ({self.dimension},), not {delta.shape}")
         vector, bound = delta.astype(np.float32, copy=False), self.norm_bound_squared
-        if math.isqrt(bound) <= grid_rounding.LARGEST_NORM:
-            norm = grid_rounding.length(vector) if length is None else length
-            if not math.isfinite(norm):
-                raise ValueError("the vector holds a value that is not finite")
-            factor = (self.clip_norm / norm if norm > self.clip_norm else 1.0) / self.step
+        if self.is_moderate:
+            factor = self._factor(grid_rounding.length(vector) if length is None else length)
             return grid_rounding.clip_and_round(vector, factor, bound, coins, cut=cut)
         scaled = rounding.scaled_to_norm(vector, clip_norm=self.clip_norm, scale=1 / self.step)
         whole = rounding.round_within(scaled, bound, coins)
         return whole, rounding.squared_norm(whole)
+
+    @property
+    def is_moderate(self) -> bool:
+        """Whether values are small enough for `grid_rounding`."""
+        return math.isqrt(self.norm_bound_squared) <= grid_rounding.LARGEST_NORM
+
+    def attempted(
+        self,
+        deltas: NDArray[np.float32],
+        coins: Keystream | Sequence[Keystream],
+        *,
+        lengths: Sequence[float],
+        cut: grid_rounding.RowsCut,
+    ) -> tuple[NDArray[np.float32], list[int]]:
+        """The first attempt of `rounded` for several updates at once, and the exact squared norms of what it gives.
+
+        Args:
+          deltas: shape (k, d), an update in each of the first rows.
+          coins: one stream for all, or one for each update.
+          lengths: `grid_rounding.lengths` of the updates.
+
+        Returns:
+          Whole numbers in single precision, shape (n, d) for n updates. Those whose squared norm exceeds `norm_bound_squared` must not
+          leave: they are to be drawn again, by `rounded`.
+
+        Raises:
+          ValueError: for a grid that is not `is_moderate`, deltas of another shape, or a length that is not finite.
+        """
+        if not self.is_moderate:
+            raise ValueError(f"a grid of step {self.step} is too fine to round several vectors at once")
+        if deltas.ndim != 2 or deltas.shape[1] != self.dimension or len(deltas) < len(lengths):
+            raise ValueError(f"{len(lengths)} deltas must have shape (k, {self.dimension}), not {deltas.shape}")
+        factors = np.array([self._factor(length) * (1 << grid_rounding.FRACTION_BITS) for length in lengths], np.float32)
+        whole = cut(deltas, factors, coins)
+        return whole, rounding.squared_norms(whole)
+
+    def _factor(self, length: float) -> float:
+        """What an update of this length is multiplied by."""
+        if not math.isfinite(length):
+            raise ValueError("the vector holds a value that is not finite")
+        return (self.clip_norm / length if length > self.clip_norm else 1.0) / self.step
 
     def accepts(self, vector: NDArray[np.int32]) -> bool:
         """Whether `vector` is a contribution that the accounting covers: int32, shape (d,), within the norm."""

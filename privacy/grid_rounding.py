@@ -7,7 +7,7 @@ sensitivity depends on neither, since it rests on the integer vector's own norm.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -18,6 +18,8 @@ from privacy.keystream import Keystream
 
 Cut: TypeAlias = Callable[[NDArray[np.float32], np.float32, Keystream], NDArray[np.int32]]
 """(vector, 2^16 times the factor, stream) -> floor((trunc(2^16 x) + r) / 2^16), int32 of shape (d,), r being the stream's next d words."""
+RowsCut: TypeAlias = Callable[[NDArray[np.float32], NDArray[np.float32], Keystream | Sequence[Keystream]], NDArray[np.float32]]
+"""The same of the first rows of (k, d), with a factor for each of those rows; they share one stream, or each has its own."""
 FRACTION_BITS = 16
 LARGEST_NORM = (1 << 31 - FRACTION_BITS) - 2
 """In steps: 2^16 times a clipped value and one random number more stay within 31 bits."""
@@ -43,6 +45,20 @@ def length(vector: NDArray[np.float32]) -> float:
     if not _SMALLEST <= squared <= _LARGEST or vector.size >> 28:
         squared = float(np.einsum("i,i->", vector, vector, dtype=np.float64))
     return math.sqrt(squared)
+
+
+def lengths(rows: NDArray[np.float32]) -> list[float]:
+    """`length` of each of `rows`, shape (k, d), to the bit.
+
+    >>> lengths(np.array([[3, 4], [0, 2]], np.float32))
+    [5.0, 2.0]
+    """
+    whole = rows.shape[1] // _ROW * _ROW
+    parts, rest = rows[:, :whole].reshape(len(rows), -1, _ROW), rows[:, whole:]
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        squared = np.vecdot(parts, parts).astype(np.float64).sum(axis=1) + np.vecdot(rest, rest)
+    ordinary = (squared >= _SMALLEST) & (squared <= _LARGEST) & (not rows.shape[1] >> 28)
+    return [math.sqrt(one) if sound else length(row) for row, one, sound in zip(rows, squared.tolist(), ordinary, strict=True)]
 
 
 def clip_and_round(

@@ -106,6 +106,20 @@ def squared_norm(vector: NDArray[np.int32]) -> int:
     return total
 
 
+def squared_norms(rows: NDArray[np.float32]) -> list[int]:
+    """`squared_norm` of each of `rows`, shape (k, d), whole numbers below 2^24 in single precision.
+
+    >>> squared_norms(np.array([[3, -4], [0, 4095]], np.float32))
+    [25, 16769025]
+    """
+    whole = rows.shape[1] // _ROW * _ROW
+    parts = rows[:, :whole].reshape(len(rows), -1, _ROW)
+    found = np.concatenate([np.vecdot(parts, parts), np.vecdot(rows[:, whole:], rows[:, whole:])[:, None]], axis=1)
+    if found.size and found.max() < 1 << 24:  # and so every partial sum was exact, see `squared_norm`
+        return found.astype(np.int64).sum(axis=1).tolist()
+    return [squared_norm(row.astype(np.int32)) for row in rows]
+
+
 def round_within(scaled: NDArray[np.float64] | NDArray[np.float32], bound: int, stream: Keystream) -> NDArray[np.int32]:
     """`scaled` rounded stochastically, redrawn until its squared norm is at most `bound`.
 

@@ -286,9 +286,7 @@ class LocalTrainer:
                     yield results.pop(due)
                     due += 1
 
-    def _in_chunks(
-        self, start: Params, devices: Sequence[DeviceExamples], plans: Sequence[Batches]
-    ) -> Iterator[TrainedLanes]:
+    def _in_chunks(self, start: Params, devices: Sequence[DeviceExamples], plans: Sequence[Batches]) -> Iterator[TrainedLanes]:
         for whole, chosen in self._chunks(plans):
             examples, steps = [devices[i] for i in chosen], [plans[i] for i in chosen]
             updates, totals = self._whole_chunk(start, examples, steps, whole) if whole else self._chunk(start, examples, steps)

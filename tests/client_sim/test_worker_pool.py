@@ -13,7 +13,8 @@ import pytest
 from client_sim import cores
 from client_sim.data import Loader, SyntheticFeatures
 from client_sim.executor import Job
-from client_sim.local_work import LocalWork, WorkSetup, add_up, device_entropy
+from client_sim.local_work import LocalWork, WorkSetup, add_up
+from client_sim.update_rounding import device_entropy
 from client_sim.workers import InMemoryExecutor, WorkerPool, can_be_sent, open_executor
 from contract import plan
 from contract.errors import ErrorCode, TuttiError
