@@ -1,9 +1,10 @@
 """Opens the database: one URL for SQLite and PostgreSQL, and the one transaction helper."""
 
+import sqlite3
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.orm import Session, sessionmaker
@@ -12,6 +13,7 @@ from server.store.checkpoints import LAST_RESORT_PAGES, Checkpoints
 from server.store.filing import LEAF_HASH, text_hash
 
 _READS = "tutti_reads"
+_UNFORCED = "tutti_unforced"
 
 
 def database_url(store: str) -> str:
@@ -33,12 +35,24 @@ def open_engine(url: str) -> Engine:
     if make_url(url).get_backend_name() == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_immediate)
+    else:
+        event.listen(engine, "begin", _begin_unforced)
     return engine
 
 
 def reading(engine: Engine) -> Engine:
     """The same database for looking only: its transactions take no write lock."""
     return engine.execution_options(**{_READS: True})
+
+
+def unforced(engine: Engine) -> Engine:
+    """The same database for what is worth no wait for the disk: its commits are atomic and come in order, and a loss of power may take
+    the last ones back (with PostgreSQL a crash of its server, too). A kill of this process does not; the next commit of others carries
+    them to the disk.
+
+    Source: sqlite.org/pragma.html#pragma_synchronous (NORMAL with a write-ahead log); PostgreSQL 15, 30.4 (asynchronous commit).
+    """
+    return engine.execution_options(**{_UNFORCED: True})
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
@@ -57,8 +71,23 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    reads = connection.get_execution_options().get(_READS, False)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    _force(connection, "NORMAL" if options.get(_UNFORCED, False) else "FULL")
+    connection.exec_driver_sql("BEGIN" if options.get(_READS, False) else "BEGIN IMMEDIATE")
+
+
+def _force(connection: Connection, level: str) -> None:
+    """Every transaction says itself whether its commit waits for the disk, whatever the last one on this connection said."""
+    if connection.info.get(_UNFORCED) != level:
+        connection.info.pop(_UNFORCED, None)
+        # As a script: SQLite obeys while it prepares this statement, and others are kept prepared.
+        cast(sqlite3.Connection, connection.connection.driver_connection).executescript(f"PRAGMA synchronous={level}")
+        connection.info[_UNFORCED] = level
+
+
+def _begin_unforced(connection: Connection) -> None:
+    if connection.get_execution_options().get(_UNFORCED, False):
+        connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
 
 
 class Transactions:
@@ -73,6 +102,7 @@ class Transactions:
         self._sessions = sessionmaker(engine, expire_on_commit=False)
         self._reading = reading(engine)
         self._readers = sessionmaker(self._reading, expire_on_commit=False)
+        self._unforced = unforced(engine)
         file = engine.url.database
         self._checkpoints = Checkpoints(Path(file)) if engine.url.get_backend_name() == "sqlite" and file else None
 
@@ -102,6 +132,10 @@ class Transactions:
     def writing(self) -> AbstractContextManager[Connection]:
         """As `begin`."""
         return self.engine.begin()
+
+    def noting(self) -> AbstractContextManager[Connection]:
+        """As `writing`, for what nothing rests on: the commit is atomic, and does not wait for the disk."""
+        return self._unforced.begin()
 
     def looking(self) -> AbstractContextManager[Connection]:
         """As `read`."""

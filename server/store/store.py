@@ -204,8 +204,12 @@ class Store:
         return appended[0]
 
     def add_facts(self, run: str, round_index: int, facts: Mapping[str, Any]) -> None:
-        """Adds facts for progress and plots to a round that is on the record; nothing of them is hashed."""
-        with self._transactions.writing() as connection:
+        """Adds facts for progress and plots to a round that is on the record; nothing of them is hashed.
+
+        They are there for everybody when this returns, and on the disk with the next charge or commit: a power cut may take those of
+        the last round, a kill does not.
+        """
+        with self._transactions.noting() as connection:
             round_rows.add_facts(connection, run=run, round_index=round_index, facts=facts)
 
     def rounds(self, run: str, *, start: int = 0, limit: int | None = None) -> list[Round]:
