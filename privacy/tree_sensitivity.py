@@ -56,8 +56,12 @@ def squared(
         return 0
     wait = min(minimum_separation, leaves)
     most = -(-leaves // (wait + 1))
-    cap = most if max_participations is None else min(most, max_participations)
+    # No more than `most` are possible; a power of two above lets many numbers of leaves share what is known of their trees.
+    shared = 1 << most.bit_length()
+    cap = shared if max_participations is None else min(shared, max_participations)
     sizes = _sizes(leaves, restart_every)
+    if min(most, cap) == 1:  # one leaf, and a one for every node above it
+        return max(sizes) + 1
     for prefix in range(_DEEP, len(sizes), _DEEP):  # keeps the recursion over many restarted trees shallow
         _forest(sizes[:prefix], wait, cap)
     row = _forest(sizes, wait, cap)

@@ -189,7 +189,7 @@ class Orchestrator:
             self._recorder.settle()
             self._faults(FaultPoint.AFTER_COMMIT, index)
             self._faults(FaultPoint.BEFORE_PUBLISH, index)
-        if isinstance(self._state, Collecting):  # others train meanwhile
+        if isinstance(self._state, Collecting | Aggregating) and not self.charged:  # others train meanwhile
             self._noise.prepare()
 
     def close_and_charge(self, at_s: float) -> bool:
