@@ -1,12 +1,13 @@
 """The state of a simulated fleet at the start of each round, so that a run that was killed goes on as if it had not been."""
 
-import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from client_sim import fleet_file
+from client_sim.records import ParticipationRecords
 from contract.errors import ErrorCode, TuttiError
 
 _SCHEMA = """
@@ -47,15 +48,8 @@ class FleetJournal:
     """
 
     def __init__(self, path: Path, *, run: str) -> None:
-        self._run = run
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, timeout=30.0, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute(_SCHEMA)
-            self._database.execute(_WINDOWS)
-        except (OSError, sqlite3.Error) as error:
-            raise TuttiError(ErrorCode.UNAVAILABLE, f"{path}: the fleet's journal cannot be opened: {error}") from None
+        self._run, self._path = run, path
+        self._database = fleet_file.opened(path, _SCHEMA, _WINDOWS, holds="the fleet's journal")
 
     def close(self) -> None:
         """Closes the file."""
@@ -66,16 +60,25 @@ class FleetJournal:
         for table in ("fleet_state", "secure_windows"):
             self._database.execute(f"DELETE FROM {table} WHERE run = ?", (self._run,))  # noqa: S608 - our own two names
 
-    def save(self, round_index: int, state: FleetState) -> None:
-        """Keeps `state` as that at the start of round `round_index`, and drops those before the round before it."""
+    def save(self, round_index: int, state: FleetState, *, records: ParticipationRecords | None = None) -> None:
+        """Keeps `state` as that at the start of round `round_index`, and drops those before the round before it.
+
+        What `records` hold back is on disk with it, in one transaction if they are in the same file.
+        """
+        within = records is not None and records.path == self._path
+        if records is not None and not within:
+            records.write()
         row = (self._run, round_index, state.now_s, state.wakes_s.tobytes(), state.records.tobytes(), state.oracle)
-        self._database.execute("BEGIN IMMEDIATE")
-        self._database.execute("INSERT OR REPLACE INTO fleet_state VALUES (?, ?, ?, ?, ?, ?)", row)
-        self._database.execute("DELETE FROM fleet_state WHERE run = ? AND round_index < ?", (self._run, round_index - 1))
-        if state.windows:
-            self._database.execute("INSERT OR REPLACE INTO secure_windows VALUES (?, ?, ?)", (*row[:2], state.windows))
-            self._database.execute("DELETE FROM secure_windows WHERE run = ? AND round_index < ?", (self._run, round_index - 1))
-        self._database.execute("COMMIT")
+        with fleet_file.transaction(self._database):
+            self._database.execute("INSERT OR REPLACE INTO fleet_state VALUES (?, ?, ?, ?, ?, ?)", row)
+            self._database.execute("DELETE FROM fleet_state WHERE run = ? AND round_index < ?", (self._run, round_index - 1))
+            if state.windows:
+                self._database.execute("INSERT OR REPLACE INTO secure_windows VALUES (?, ?, ?)", (*row[:2], state.windows))
+                self._database.execute(
+                    "DELETE FROM secure_windows WHERE run = ? AND round_index < ?", (self._run, round_index - 1)
+                )
+            if records is not None and within:
+                records.write(within=self._database)
 
     def latest(self) -> tuple[int, FleetState] | None:
         """The newest state there is, and the round at whose start it was the fleet's."""

@@ -8,13 +8,14 @@ server could otherwise refund what it goes on to read. `index` is the mechanism'
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-from contract.errors import ErrorCode, TuttiError
+from client_sim import fleet_file
 
 NEVER = -1
 """`last` of a device that has not taken part."""
@@ -32,7 +33,8 @@ class ParticipationRecords:
 
     Guarantee: between two charges of a device lie at least `minimum_separation` other indices, and a device is charged at most
     `max_participations` times, as long as only devices that `eligible` named are charged; `charge` itself refuses an index that
-    does not lie after the last. With a `path`, a charge is on disk before `charge` returns.
+    does not lie after the last. With a `path`, a charge is on disk before `charge` returns; where charges are held back, before
+    `write` does.
 
     Args:
       num_devices: devices are 0..num_devices - 1.
@@ -60,13 +62,14 @@ class ParticipationRecords:
         self._previous = np.full(num_devices, NEVER, np.int64)
         self._participations = np.zeros(num_devices, np.int64)
         self._sent = np.zeros(num_devices, np.bool_)
-        self._unsaved: list[npt.NDArray[np.int64]] | None = None
-        self._database = None if path is None else _open(path)
+        self._held_back: list[npt.NDArray[np.int64]] | None = None
+        self.path = path
+        self._database = None if path is None else fleet_file.opened(path, _SCHEMA, holds="the devices' records")
         if self._database is not None:
             self._load(self._database)
 
     def close(self) -> None:
-        """Closes the file; nothing is lost, since every change was committed."""
+        """Closes the file; nothing is lost, since every change was committed, but what is held back."""
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -125,13 +128,31 @@ class ParticipationRecords:
         """What changes inside is written in one transaction at the end, whatever happens: for a simulation, in which nothing of a
         device leaves it in between.
         """
-        changed = self._unsaved = list[npt.NDArray[np.int64]]()
+        self.hold_back()
         try:
             yield
         finally:
-            self._unsaved = None
-            if changed:
-                self._save(np.unique(np.concatenate(changed)))
+            self.write()
+
+    def hold_back(self) -> None:
+        """What changes from here on stays in memory until `write`; what was held back before stays there too."""
+        if self._held_back is None:
+            self._held_back = []
+
+    def write(self, *, within: sqlite3.Connection | None = None) -> None:
+        """Puts what was held back on disk; changes are written at once again.
+
+        Args:
+          within: a connection to the same file, whose open transaction it becomes part of; without one it is a transaction.
+        """
+        if self._held_back and self._database is not None:
+            devices = np.unique(np.concatenate(self._held_back))
+            if within is not None:
+                self._write(within, devices)
+            else:
+                with fleet_file.transaction(self._database):
+                    self._write(self._database, devices)
+        self._held_back = None
 
     def mark_sent(self, devices: npt.NDArray[np.int64], index: int) -> None:
         """Writes down that these devices are about to send their last chunk: from here on nothing is given back.
@@ -186,7 +207,7 @@ class ParticipationRecords:
         self._created_s, (self._last, self._previous, self._participations) = snapshot[0].copy(), snapshot[1:4].astype(np.int64)
         self._sent = snapshot[4] != 0
         if self._database is not None:
-            with _transaction(self._database):
+            with fleet_file.transaction(self._database):
                 self._database.execute("DELETE FROM participation WHERE scope = ?", (self.scope,))
                 self._write(self._database, np.flatnonzero((self._last != NEVER) | self._sent | (self._created_s != 0)))
 
@@ -212,36 +233,13 @@ class ParticipationRecords:
     def _save(self, devices: npt.NDArray[np.int64]) -> None:
         if self._database is None:
             return
-        if self._unsaved is not None:
-            self._unsaved.append(devices)
+        if self._held_back is not None:
+            self._held_back.append(devices)
             return
-        with _transaction(self._database):
+        with fleet_file.transaction(self._database):
             self._write(self._database, devices)
 
     def _write(self, database: sqlite3.Connection, devices: npt.NDArray[np.int64]) -> None:
         columns = (self._created_s, self._last, self._previous, self._participations, self._sent)
-        rows = zip(devices.tolist(), *(cast(list[float], column[devices].tolist()) for column in columns), strict=True)
-        database.executemany(_UPSERT, ((self.scope, *row) for row in rows))
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        database = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False)
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute(_SCHEMA)
-    except (OSError, sqlite3.Error) as error:
-        raise TuttiError(ErrorCode.UNAVAILABLE, f"{path}: the devices' records cannot be opened: {error}") from None
-    return database
-
-
-@contextmanager
-def _transaction(database: sqlite3.Connection) -> Generator[None]:
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        database.execute("ROLLBACK")
-        raise
-    database.execute("COMMIT")
+        values = (cast(list[float], column[devices].tolist()) for column in columns)
+        database.executemany(_UPSERT, zip(repeat(self.scope), devices.tolist(), *values, strict=False))

@@ -110,31 +110,29 @@ class FleetSimulator:
 
     def _play(self, position: RoundPosition, before: RoundTrace | None) -> Generator[RoundTrace, None, RoundTrace]:
         """Plays one attempt at the round in `position`, and gives the one `before` on the way."""
-        work, training = None, None
+        work, training, secure = None, None, position.roster_size is not None
         try:
             selection, start_s = self._select(position)
             cohort = selection.cohort
             endings, closed_s, metrics = np.empty(0, np.int8), start_s, dict[str, float]()
             work = self._server.start(self._server_time(start_s))
             if work is not None:
-                with self._records.together():
-                    endings, closed_s = self._collect(position, cohort, start_s)
+                self._records.hold_back()
+                endings, closed_s = self._collect(position, cohort, start_s)
+                if secure:
+                    self._records.write()
                 training = self._training(position, work, cohort, endings, start_s)
         finally:
             self._server.settle()
         if before is not None:
             yield before
         accepted = cohort[endings == Ending.ACCEPTED]
+        if not secure:  # training tells the fleet nothing more
+            self._conclude(position, cohort, closed_s, released=None if work is None else accepted)
         if training is not None:
             metrics = training()
-        if work is not None and self.oracle is not None:
-            self.oracle.observe(position.leaf, accepted)
-        self.now_s = closed_s
-        if position.sampled is None:  # a sampled cohort was never taken from the wheel
-            self._check_ins.sleep(cohort, np.full(len(cohort), closed_s))
-        if self._journal is not None:
-            # Before the server commits: whichever round it stands at after a crash, the journal holds the fleet's state for it.
-            self._journal.save(position.round_index + 1, self._state())
+        if secure:
+            self._conclude(position, cohort, closed_s, released=None if work is None else accepted)
         meanwhile = isinstance(self._executor, Beginning)
         return RoundTrace(
             position=position,
@@ -146,6 +144,24 @@ class FleetSimulator:
             metrics=metrics,
             facts=self._server.finish(self._server_time(closed_s), settled=not meanwhile),
         )
+
+    def _conclude(
+        self, position: RoundPosition, cohort: npt.NDArray[np.int64], closed_s: float, *, released: npt.NDArray[np.int64] | None
+    ) -> None:
+        """What the fleet is after the round, in memory and on disk; `released` are the devices whose updates are in it, if it had any.
+
+        This is after the server has settled the round before, and before it is told the sum. Whichever round it stands at after a
+        crash, the journal then holds the fleet's state for it; and the records on disk know of every update that the server has.
+        """
+        if released is not None and self.oracle is not None:
+            self.oracle.observe(position.leaf, released)
+        self.now_s = closed_s
+        if position.sampled is None:  # a sampled cohort was never taken from the wheel
+            self._check_ins.sleep(cohort, np.full(len(cohort), closed_s))
+        if self._journal is None:
+            self._records.write()
+        else:
+            self._journal.save(position.round_index + 1, self._state(), records=self._records)
 
     def _select(self, position: RoundPosition) -> tuple[Selection, float]:
         """The round's cohort, and when it is complete or the wait for it over."""

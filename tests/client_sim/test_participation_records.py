@@ -1,4 +1,5 @@
 import itertools
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from client_sim.journal import FleetJournal, FleetState
 from client_sim.records import NEVER, ParticipationRecords
 
 ALL = np.arange(4)
@@ -139,3 +141,39 @@ def test_changes_together_are_written_once_and_whatever_happens(tmp_path: Path) 
     records.charge(devices[1:2], 5)
     assert kept() == [2, 2, 1, 0, 0]
     records.close()
+
+
+@pytest.mark.parametrize("own_file", [False, True])
+def test_what_is_held_back_is_on_disk_with_the_fleets_state_or_not_at_all(tmp_path: Path, own_file: bool) -> None:
+    path, devices = tmp_path / "devices.db", np.arange(5)
+    records = ParticipationRecords(num_devices=5, path=path)
+    journal = FleetJournal(tmp_path / "journal.db" if own_file else path, run="r")
+    state = FleetState(now_s=1.0, wakes_s=np.zeros(5), records=records.snapshot())
+
+    def kept() -> int:
+        other = ParticipationRecords(num_devices=5, path=path)
+        count = int(other.participations(devices).sum())
+        other.close()
+        return count
+
+    records.hold_back()
+    records.charge(devices[:2], 0)
+    assert kept() == 0
+    no_state = FleetState(now_s=1.0, wakes_s=np.zeros(5), records=records.snapshot(), windows=object())  # type: ignore[arg-type]
+    with pytest.raises(sqlite3.Error):
+        journal.save(1, no_state, records=records)
+    assert (kept(), journal.latest()) == (2 if own_file else 0, None)
+    journal.save(1, state, records=records)
+    latest = journal.latest()
+    assert latest is not None
+    assert (kept(), latest[0]) == (2, 1)
+    records.charge(devices[2:3], 0)  # at once again
+    assert kept() == 3
+    records.close()
+    journal.close()
+
+
+def test_a_commit_is_forced_to_the_disk(tmp_path: Path) -> None:
+    journal = FleetJournal(tmp_path / "devices.db", run="r")
+    assert journal._database.execute("PRAGMA synchronous").fetchone() == (2,)  # pyright: ignore[reportPrivateUsage]
+    journal.close()
