@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Connection
+
 from contract.canonical import decimal_up
 from contract.errors import ErrorCode, TuttiError
 from privacy.events import UnboundedEvent
@@ -76,21 +78,23 @@ class BudgetGuard:
           TuttiError: BUDGET_EXCEEDED with the numbers.
         """
         if self._ever_limited():
+            self._catch_up()
             planned = measured.actual_event(counted(claims), registered={"seeded": seeded}, checked=())
             self._require(counted(claims) if planned is None else planned, what="all rounds of this run")
 
-    def check_round(self, claims: Mapping[str, Any]) -> None:
+    def check_round(self, claims: Mapping[str, Any], *, within: Connection | None = None) -> None:
         """Refuses a round whose worst case does not fit, before it is charged.
 
         Args:
           claims: what the run would have cost through this round, as an entry holds it.
+          within: the transaction that will charge it and holds the ledger's head: nobody spends between this look and the charge.
 
         Raises:
           TuttiError: BUDGET_EXCEEDED with the numbers.
         """
-        if not self._ever_limited():
+        if not self._ever_limited(within):
             return
-        self._catch_up()
+        self._catch_up(within)
         if self._spending.budget is None or self._whole_run_fits():
             return
         self._require(counted(claims), what="this round")
@@ -102,6 +106,9 @@ class BudgetGuard:
           delta: used where there is no budget.
         """
         self._catch_up()
+        return self._stated(event, delta=delta)
+
+    def _stated(self, event: Mapping[str, Any] | None, *, delta: float | None = None) -> Statement:
         budget = self._spending.budget
         at = budget.delta if budget is not None else delta if delta is not None else 1e-6
         obstacle: str | None = None
@@ -129,7 +136,7 @@ class BudgetGuard:
         )
 
     def _require(self, event: Mapping[str, Any], *, what: str) -> None:
-        found = self.statement(event)
+        found = self._stated(event)
         if found.fits or found.budget is None:
             return
         after = "no bound at all" if found.after is None else f"epsilon {decimal_up(found.after, 4)}"
@@ -150,14 +157,16 @@ class BudgetGuard:
             )
         return f" ({event['reason']})" if event["kind"] == UnboundedEvent.kind else ""
 
-    def _ever_limited(self) -> bool:
+    def _ever_limited(self, within: Connection | None = None) -> bool:
         """Whether the population ever had a budget: most have none, and then a long history need not be read.
 
         What was looked at once is not looked at again: nothing is ever taken from a ledger, and whoever appends to it is seen here.
         """
         if not self._limited:
             kind = entries.EntryKind.BUDGET_SET.value
-            found, self._looked = self._ledger.first(population=self._spending.population, kind=kind, start=self._looked)
+            found, self._looked = self._ledger.first(
+                population=self._spending.population, kind=kind, start=self._looked, within=within
+            )
             self._limited = found is not None
         return self._limited
 
@@ -169,12 +178,13 @@ class BudgetGuard:
         others = self._spending.others(self._run)
         if self._planned_fits is not None and self._planned_fits[1:] == others:
             return bool(self._planned_fits[0])
-        fits = self.statement(planned).fits
+        fits = self._stated(planned).fits
         self._planned_fits = (fits, *others)
         return fits
 
-    def _catch_up(self) -> None:
-        for entry in self._ledger.entries(population=self._spending.population, start=self._spending.next_index):
+    def _catch_up(self, within: Connection | None = None) -> None:
+        start = self._spending.next_index
+        for entry in self._ledger.entries(population=self._spending.population, start=start, within=within):
             self._spending.take(entry.index, forms.read(entry.body))
 
 

@@ -59,16 +59,23 @@ class RoundRecorder:
           TuttiError: BUDGET_EXCEEDED if it does not fit.
         """
         self.settle()
-        self.check_budget(history=history)
+        claims = self._mechanism.events(history)
         entry = entries.round_charged(
             population=self._run.spec.population,
             run=self._run.id,
             round_index=facts.index,
             leaf=facts.leaf,
             floor=facts.minimum_survivors,
-            **self._mechanism.events(history),
+            **claims,
         )
-        self._store.charge(run=self._run.id, round_index=facts.index, leaf=facts.leaf, entry=entry, sum_seal=sum_seal)
+        self._store.charge(
+            run=self._run.id,
+            round_index=facts.index,
+            leaf=facts.leaf,
+            entry=entry,
+            sum_seal=sum_seal,
+            admitted=lambda connection: self._budget.check_round(claims, within=connection),
+        )
 
     def tuned(self) -> dict[str, float]:
         """The parameters that follow released sums, as the record has them: a run that is resumed goes on from there."""

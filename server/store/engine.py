@@ -64,6 +64,8 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
         f"wal_autocheckpoint={LAST_RESORT_PAGES}",
         "synchronous=FULL",
         "foreign_keys=ON",
+        # A statement that a trigger may stop keeps its pages until then: several large ones, for every entry, and not in a file.
+        "temp_store=MEMORY",
         "busy_timeout=30000",
     ):
         connection.execute(f"PRAGMA {pragma}")

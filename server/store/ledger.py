@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select
@@ -42,9 +43,23 @@ class Ledger:
         self.committed(appended)
         return appended
 
-    def append_in(self, transaction: Connection | Session, bodies: Iterable[bytes]) -> range:
-        """Appends entries in a transaction that holds more than them."""
-        return ledger_rows.append(_connection(transaction), bodies, allowed=self._allowed)
+    def append_in(
+        self,
+        transaction: Connection | Session,
+        bodies: Iterable[bytes],
+        *,
+        admitted: Callable[[Connection], None] | None = None,
+    ) -> range:
+        """Appends entries in a transaction that holds more than them.
+
+        Args:
+          admitted: looks at the ledger before anything is written, when nobody else appends any more; what it raises undoes all.
+        """
+        connection = _connection(transaction)
+        if admitted is not None:
+            ledger_rows.locked_head(connection)
+            admitted(connection)
+        return ledger_rows.append(connection, bodies, allowed=self._allowed)
 
     def committed(self, appended: range) -> None:
         """Entries that `append_in` filed by their bodies are on the record: where all before them were checked, these need not be."""
@@ -70,8 +85,12 @@ class Ledger:
         kind: str | None = None,
         start: int = 0,
         limit: int | None = None,
+        within: Connection | None = None,
     ) -> Iterator[Entry]:
         """Entries from index `start` in order, read page by page; the filters are joined by "and".
+
+        Args:
+          within: the transaction to read in; one for each page unless given.
 
         Raises:
           TuttiError: LEDGER_BROKEN if it is filtered, and an entry is not filed as its body says: a filter would overlook it.
@@ -79,7 +98,7 @@ class Ledger:
         left, filtered = limit, (run, population, kind) != (None, None, None)
         while left is None or left > 0:
             size = PAGE if left is None else min(PAGE, left)
-            with self._transactions.looking() as connection:
+            with self._looking(within) as connection:
                 if filtered:
                     self._filed = end = filing.require_filed(connection, start=self._filed)
                     if start >= end:
@@ -90,13 +109,13 @@ class Ledger:
                 return
             start, left = found[-1].index + 1, None if left is None else left - len(found)
 
-    def first(self, *, population: str, kind: str, start: int) -> tuple[Entry | None, int]:
+    def first(self, *, population: str, kind: str, start: int, within: Connection | None = None) -> tuple[Entry | None, int]:
         """The first entry of a kind from index `start` on, if there is one, and where the entries begin that were not there yet.
 
         Raises:
           TuttiError: LEDGER_BROKEN as `entries` does.
         """
-        with self._transactions.looking() as connection:
+        with self._looking(within) as connection:
             self._filed = end = filing.require_filed(connection, start=self._filed)
             if start >= end:
                 return None, end
@@ -175,6 +194,9 @@ class Ledger:
         """All checkpoints that were signed, as notes, the smallest first."""
         with self._transactions.looking() as connection:
             return list(connection.scalars(_NOTES))
+
+    def _looking(self, within: Connection | None) -> AbstractContextManager[Connection]:
+        return self._transactions.looking() if within is None else nullcontext(within)
 
     def _sized(self, connection: Connection, size: int | None) -> int:
         whole = ledger_rows.head(connection).size

@@ -20,12 +20,12 @@ _RUNS, _ROUNDS, _MODELS = table(RunRow), table(RoundRow), table(ModelRow)
 _THIS = (_ROUNDS.c.run == bindparam("of_run"), _ROUNDS.c.round_index == bindparam("of_round"))
 _CHARGE, _UPDATE, _ADD_MODEL = insert(_ROUNDS), update(_ROUNDS).where(*_THIS), insert(_MODELS)
 _FACTS = select(_ROUNDS.c.facts).where(*_THIS).with_for_update()
-_LEAF = select(_ROUNDS.c.leaf).where(*_THIS)
 _STATE = select(_RUNS.c.state).where(_RUNS.c.id == bindparam("of_run"))
 _RUN = update(_RUNS).where(_RUNS.c.id == bindparam("of_run"))
+_LEAF = select(_ROUNDS.c.leaf).where(*_THIS).scalar_subquery()
 _MOVE_ON = _RUN.values(
     next_round=bindparam("following"),
-    next_leaf=bindparam("following_leaf"),
+    next_leaf=_LEAF + bindparam("leaves_used", type_=_ROUNDS.c.leaf.type),
     attempts=_RUNS.c.attempts + 1,
     state=func.coalesce(bindparam("over", type_=_RUNS.c.state.type), _RUNS.c.state),
 )
@@ -65,8 +65,7 @@ def commit(
     }  # fmt: skip
     _change(connection, _UPDATE, {**this, **outcome})
     add_model(connection, model, entry=outcome_entry)
-    leaf = connection.execute(_LEAF, this).scalar_one()
-    _move_on(connection, run=run, round_index=round_index, next_leaf=leaf + 1, final=final)
+    _move_on(connection, run=run, round_index=round_index, leaf_used=True, final=final)
     connection.execute(_PRUNE, {"of_run": run, "until": model.round - KEEP_LAST})
 
 
@@ -91,7 +90,7 @@ def abandon(
     found = connection.execute(_UPDATE, {"of_run": run, "of_round": round_index, "facts": json.dumps(dict(facts)), **outcome})
     if found.rowcount == 0:
         _insert(connection, run=run, round_index=round_index, leaf=leaf, facts=facts, **outcome)
-    _move_on(connection, run=run, round_index=round_index, next_leaf=leaf + int(leaf_used), final=final)
+    _move_on(connection, run=run, round_index=round_index, leaf_used=leaf_used, final=final)
 
 
 def add_facts(connection: Connection, *, run: str, round_index: int, facts: Mapping[str, Any]) -> None:
@@ -126,9 +125,11 @@ def set_run_state(connection: Connection, run: str, state: RunState) -> None:
     _change(connection, _RUN, {"of_run": run, "state": state.value})
 
 
-def _move_on(connection: Connection, *, run: str, round_index: int, next_leaf: int, final: bool) -> None:
+def _move_on(connection: Connection, *, run: str, round_index: int, leaf_used: bool, final: bool) -> None:
+    """After a round whose row is there."""
     over = RunState.COMPLETED.value if final else None
-    _change(connection, _MOVE_ON, {"of_run": run, "following": round_index + 1, "following_leaf": next_leaf, "over": over})
+    moved = {"of_run": run, "of_round": round_index, "following": round_index + 1, "leaves_used": int(leaf_used), "over": over}
+    _change(connection, _MOVE_ON, moved)
 
 
 def _insert(connection: Connection, *, facts: Mapping[str, Any], **told: str | int | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from contract import canonical, task
 from contract.clock import wall_time
@@ -145,10 +145,23 @@ class Store:
 
     # -- rounds ----------------------------------------------------------------------------------------------------------------
 
-    def charge(self, *, run: str, round_index: int, leaf: int, entry: bytes, sum_seal: str | None) -> int:
-        """Commits the worst case of a round; returns the entry's index. Nothing may be revealed before this returns."""
+    def charge(
+        self,
+        *,
+        run: str,
+        round_index: int,
+        leaf: int,
+        entry: bytes,
+        sum_seal: str | None,
+        admitted: Callable[[Connection], None] | None = None,
+    ) -> int:
+        """Commits the worst case of a round; returns the entry's index. Nothing may be revealed before this returns.
+
+        Args:
+          admitted: raises if there is no room for it; nobody else appends between its look and the charge.
+        """
         with self._transactions.writing() as connection:
-            appended = self.ledger.append_in(connection, [entry])
+            appended = self.ledger.append_in(connection, [entry], admitted=admitted)
             round_rows.charge(
                 connection, run=run, round_index=round_index, leaf=leaf, charge_entry=appended[0], sum_seal=sum_seal
             )

@@ -1,6 +1,7 @@
 """A store that was tampered with past its triggers is found out, entry by entry and row by row; budgets hold across runs."""
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -313,6 +314,40 @@ def test_a_budget_that_another_process_sets_holds_from_the_next_look(store: Stor
     budgets.set_budget(other.ledger, "p", None, reason="lifted", by="op")
     assert not refused(guard, event(3))
     other.close()
+
+
+def test_of_rounds_charged_at_once_a_budget_admits_those_that_fit_together(store: Store, store_url: str) -> None:
+    alone = BudgetGuard(store.ledger, population="p").statement(event(1), delta=1e-6).after
+    assert alone is not None
+    budgets.set_budget(store.ledger, "p", Budget(epsilon=1.1 * alone, delta=1e-6), reason="policy", by="op")
+    stores = [Store.open(store_url) for _ in range(3)]
+    runs, start, ends = [register(store) for _ in stores], threading.Barrier(3), list[str]()
+
+    def charge(each: Store, run: str) -> None:
+        guard = BudgetGuard(each.ledger, population="p", run=run)
+        guard.check_round({"event": event(1)})
+        body = entries.round_charged(population="p", run=run, round_index=0, leaf=0, event=event(1), floor=16)
+        start.wait()
+        try:
+            each.charge(
+                run=run, round_index=0, leaf=0, entry=body, sum_seal="s",
+                admitted=lambda connection: guard.check_round({"event": event(1)}, within=connection),
+            )  # fmt: skip
+        except TuttiError as error:
+            ends.append(error.code.slug)
+        else:
+            ends.append("charged")
+
+    threads = [threading.Thread(target=charge, args=both) for both in zip(stores, runs, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ends) == ["budget-exceeded", "budget-exceeded", "charged"]
+    assert len(list(store.ledger.entries(kind="round-charged"))) == 1
+    assert sum(len(store.rounds(run)) for run in runs) == 1
+    for each in stores:
+        each.close()
 
 
 def test_uncovered_access_breaks_every_budget(store: Store) -> None:
