@@ -25,6 +25,8 @@ class ExactSum:
         self._total = total
         self._partial = np.zeros(len(total), np.int32)
         self._reach = 0
+        self._single: npt.NDArray[np.float32] | None = None
+        self._single_reach = 0
 
     def __enter__(self) -> Self:
         return self
@@ -50,10 +52,13 @@ class ExactSum:
             for row, norm_squared in zip(rows, norms_squared, strict=True):
                 self.add(row.astype(np.int32), norm_squared)
             return
-        if self._reach + largest > _LARGEST:
+        if self._single is None:
+            self._single = np.zeros(len(self._total), np.float32)
+        if self._single_reach + largest >= _EXACT_SINGLE:
             self.flush()
-        self._partial += np.add.reduce(rows, axis=0).astype(np.int32)
-        self._reach += largest
+        for row in rows:
+            self._single += row
+        self._single_reach += largest
 
     def flush(self) -> None:
         """Moves what was added into `total`."""
@@ -61,3 +66,7 @@ class ExactSum:
             self._total += self._partial
             self._partial[:] = 0
             self._reach = 0
+        if self._single is not None and self._single_reach:
+            self._total += self._single.astype(np.int32)
+            self._single[:] = 0
+            self._single_reach = 0

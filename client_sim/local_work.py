@@ -10,22 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from client_sim import filters
-from client_sim.data.loader import Loader
+from client_sim.data.loader import Example, Loader
 from client_sim.device_caches import DeviceCaches
 from client_sim.encoding import encoder_of
 from client_sim.exact_sums import ExactSum
 from client_sim.executor import Job, Updates
+from client_sim.kept_examples import KeptExamples, Read
 from client_sim.update_rounding import EncodedUpdate, UpdateRounding
 from contract import plan
 from contract.errors import ErrorCode, TuttiError
 from contract.task import CacheSpec, TrainingSpec
-from trainer import DeviceExamples, LocalTrainer, compile_cache
+from trainer import DeviceExamples, LocalTrainer, compile_cache, memory, one_core
 from trainer.models import registry
 
 _Trained: TypeAlias = tuple[int, npt.NDArray[np.float32], dict[str, float]]
 """A device, its update and what it measured."""
-_Read: TypeAlias = tuple[DeviceExamples, dict[str, float]]
-"""A device's examples, and what the filters counted in them."""
 _Measured: TypeAlias = tuple[int, dict[str, float]]
 """An update's exact squared norm, and what its device measured."""
 BLOCK_DEVICES = 400
@@ -62,7 +61,9 @@ class LocalWork:
 
     def __init__(self, setup: WorkSetup) -> None:
         compile_cache.enable_on_one_core()
+        one_core.settle()
         self._caches = setup.caches
+        self._kept = KeptExamples(memory.FEATURIZED_BYTES)
         self._filters = filters.rules_for(setup.model, locale=setup.locale)
         self._model = registry.get(setup.model, **setup.model_options)
         training = setup.training
@@ -122,6 +123,7 @@ class LocalWork:
                 added = rounding.add_rows(summing, [devices[place] for place in lanes.places], lanes.updates, metrics)
                 for place, measured in zip(lanes.places, added, strict=True):
                     found[place] = measured
+                del lanes  # so that the next updates lie where these did
             yield from found
 
     def _one_by_one(self, job: Job, round_index: int, handed: Iterable[list[int]]) -> Iterator[_Trained]:
@@ -153,23 +155,26 @@ class LocalWork:
             for first in range(0, len(devices), BLOCK_DEVICES):
                 yield devices[first : first + BLOCK_DEVICES]
 
-    def _prepared(self, job: Job, round_index: int, devices: list[int]) -> tuple[list[_Read], list[int]]:
+    def _prepared(self, job: Job, round_index: int, devices: list[int]) -> tuple[list[Read], list[int]]:
         """Their examples, and the seeds of their order."""
         seeds = [order_seed(job.order_seed, round_index, device) for device in devices]
         return [self._examples(device, job.at_s) for device in devices], seeds
 
-    def _examples(self, device: int, now_s: float) -> _Read:
+    def _examples(self, device: int, now_s: float) -> Read:
         try:
-            examples, counts = self._caches.examples(device, now_s), dict[str, float]()
-            if self._filters is not None:
-                examples, found = filters.prepare(examples, self._filters)
-                counts = {name: float(count) for name, count in found.items()}
-            return self._model.featurize(examples), counts
+            return self._kept.read(self._caches.examples(device, now_s), self._featurized)
         except (ValueError, KeyError, TypeError) as error:
             fault = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise TuttiError(
                 ErrorCode.DATA_INVALID, f"device {device}: {self._model.name} cannot read its examples: {fault}"
             ) from None
+
+    def _featurized(self, examples: Sequence[Example]) -> Read:
+        counts = dict[str, float]()
+        if self._filters is not None:
+            examples, found = filters.prepare(examples, self._filters)
+            counts = {name: float(count) for name, count in found.items()}
+        return self._model.featurize(examples), counts
 
 
 def add_up(work: LocalWork, job: Job, total: npt.NDArray[np.int64], pieces: Iterable[Sequence[int]] | None = None) -> Updates:

@@ -52,7 +52,11 @@ def batches_of(
     for epoch in range(1, epochs):
         again = _orders(counts, order_seeds, epoch)
         epoch_orders.append([kept[order] for kept, order in zip(chosen, again, strict=True)])
-    return [_laid_out([orders[device] for orders in epoch_orders], kept, batch_size) for device, kept in enumerate(counts)]
+    rows = {kept: _rows(kept, batch_size, epochs) for kept in set(counts)}
+    return [
+        Batches(_laid_out([orders[device] for orders in epoch_orders], kept, batch_size), rows[kept])
+        for device, kept in enumerate(counts)
+    ]
 
 
 def _orders(counts: Sequence[int], order_seeds: Sequence[int | None], epoch: int) -> list[NDArray[np.int64]]:
@@ -65,16 +69,22 @@ def _orders(counts: Sequence[int], order_seeds: Sequence[int | None], epoch: int
     return found
 
 
-def _laid_out(orders: Sequence[NDArray[np.int64]], kept: int, batch_size: int) -> Batches:
+def _laid_out(orders: Sequence[NDArray[np.int64]], kept: int, batch_size: int) -> NDArray[np.int64]:
     """A device's `kept` examples, in an order for each epoch, cut into batches."""
-    steps = -(-kept // batch_size)
-    indices = np.zeros((len(orders), steps * batch_size), np.int64)
-    rows = np.full((len(orders), steps), batch_size)
-    if kept:
-        rows[:, -1] = kept - (steps - 1) * batch_size
+    if len(orders) == 1 and kept % batch_size == 0:
+        return orders[0].reshape(-1, batch_size)
+    indices = np.zeros((len(orders), -(-kept // batch_size) * batch_size), np.int64)
     for epoch, order in enumerate(orders):
         indices[epoch, :kept] = order
-    return Batches(indices.reshape(-1, batch_size), rows.reshape(-1))
+    return indices.reshape(-1, batch_size)
+
+
+def _rows(kept: int, batch_size: int, epochs: int) -> NDArray[np.int64]:
+    steps = -(-kept // batch_size)
+    rows = np.full((epochs, steps), batch_size)
+    if kept:
+        rows[:, -1] = kept - (steps - 1) * batch_size
+    return rows.reshape(-1)
 
 
 def whole_rows(

@@ -23,7 +23,7 @@ def enable(directory: Path) -> Path:
     Returns:
       The folder.
     """
-    folder = directory / f"{platform.machine()}-{_processor()}-{_usable_cores()}"
+    folder = directory / f"{platform.machine()}-{_processor()}-{usable_cores()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
@@ -41,7 +41,7 @@ def enable_on_one_core() -> Path | None:
     Returns:
       The folder, or None.
     """
-    if _usable_cores() != 1 or _begun() or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    if usable_cores() != 1 or begun() or os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return None
     parent = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tutti" / "compiled"
     try:
@@ -51,11 +51,12 @@ def enable_on_one_core() -> Path | None:
         return None
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """How many cores this thread may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _begun() -> bool:
+def begun() -> bool:
     """Whether JAX has chosen its threads already. It has no public word for that; without this one nothing is cached."""
     asked: Any = getattr(xla_bridge, "backends_are_initialized", None)
     return asked is None or bool(asked())

@@ -288,11 +288,16 @@ class LocalTrainer:
 
     def _in_chunks(self, start: Params, devices: Sequence[DeviceExamples], plans: Sequence[Batches]) -> Iterator[TrainedLanes]:
         for whole, chosen in self._chunks(plans):
-            examples, steps = [devices[i] for i in chosen], [plans[i] for i in chosen]
-            updates, totals = self._whole_chunk(start, examples, steps, whole) if whole else self._chunk(start, examples, steps)
-            rows = [None] * len(chosen) if totals is None else totals
-            metrics = [self._metrics(one, plan, sums) for one, plan, sums in zip(examples, steps, rows, strict=False)]
-            yield TrainedLanes(chosen, updates, metrics)
+            # No name for what is given: while the next are trained, nothing here holds these.
+            yield self._trained(start, chosen, [devices[i] for i in chosen], [plans[i] for i in chosen], whole)
+
+    def _trained(
+        self, start: Params, places: list[int], devices: Sequence[DeviceExamples], plans: Sequence[Batches], whole: int
+    ) -> TrainedLanes:
+        updates, totals = self._whole_chunk(start, devices, plans, whole) if whole else self._chunk(start, devices, plans)
+        rows = [None] * len(places) if totals is None else totals
+        metrics = [self._metrics(one, plan, sums) for one, plan, sums in zip(devices, plans, rows, strict=False)]
+        return TrainedLanes(places, updates, metrics)
 
     def _chunks(self, plans: Sequence[Batches]) -> Iterator[tuple[int, list[int]]]:
         """The devices that are trained together, and for how many steps in one program, 0 for one after the other.

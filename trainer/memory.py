@@ -11,6 +11,8 @@ SHARE_OF_ACCELERATOR = 0.75
 """Of an accelerator's memory that a step may take; the rest is for compiled programs and what the backend keeps free."""
 HELD_BYTES = 512 << 20
 """Updates that wait in this process until they are asked for take at most this, or one chunk."""
+FEATURIZED_BYTES = 32 << 20
+"""What models made of examples that their loader keeps in memory is kept, too, up to this."""
 _COPIES = 16
 """Times its parameters that a lane is taken to need where the model's arrangement does not say: parameters, gradients, activations."""
 _ROWS = 16

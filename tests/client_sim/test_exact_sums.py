@@ -33,3 +33,17 @@ def test_what_was_in_the_total_stays() -> None:
         summing.add(np.array([-(1 << 31)], np.int32), 1 << 62)
         summing.add(np.array([0], np.int32), 0)
     assert total.tolist() == [5 - (1 << 31)]
+
+
+@pytest.mark.parametrize("largest", [3, 1 << 12, (1 << 15) - 1])
+def test_rows_in_single_precision_lose_nothing(largest: int) -> None:
+    generator = stream(2, "exact rows", largest)
+    total, expected = np.zeros(5, np.int64), np.zeros(5, np.int64)
+    with ExactSum(total) as summing:
+        for count in (1, 5, 900):
+            rows = generator.integers(-largest, largest + 1, (count, 5))
+            rows[:, 0] = largest
+            summing.add_rows(rows.astype(np.float32), [squared_norm(row.astype(np.int32)) for row in rows])
+            summing.add(rows[0].astype(np.int32), squared_norm(rows[0].astype(np.int32)))
+            expected += rows.sum(axis=0) + rows[0]
+    assert np.array_equal(total, expected)

@@ -80,11 +80,13 @@ def _loss(params: Params, batch: Batch, mask: Array) -> tuple[Array, Sums]:
 def _head(before: Array, head: Params, labels: Array, mask: Array) -> tuple[Array, Sums]:
     """The loss from what the hidden layer is given, shape (rows, hidden)."""
     logits = jax.nn.relu(before) @ head["W2"] + head["b2"]
-    log_probabilities = jax.nn.log_softmax(logits)
-    picked = jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
+    classes = jnp.arange(logits.shape[1])
+    # Sums and minima over a row instead of an index into it: a processor has vectors for them, and no gradient that scatters.
+    picked = jnp.sum(jnp.where(labels[:, None] == classes, jax.nn.log_softmax(logits), 0.0), axis=1)
     loss = -jnp.sum(picked * mask)
     targets = jnp.sum(mask)
-    right = (jnp.argmax(logits, axis=1) == labels) & jnp.isfinite(picked)  # a model that diverged is never right
+    best = jnp.min(jnp.where(logits == logits.max(axis=1, keepdims=True), classes, len(classes)), axis=1)
+    right = (best == labels) & jnp.isfinite(picked)  # a model that diverged is never right
     correct = jnp.sum(mask * right)
     return loss / jnp.maximum(targets, 1.0), {"loss": loss, "targets": targets, "accuracy": correct}
 
