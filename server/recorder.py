@@ -27,6 +27,8 @@ from server.store.values import Round, Run, StoredModel
 from server.tuned_parameters import Tuned
 
 _NARROW = 1 << 31
+_WORTH_A_THREAD = 1 << 20
+"""Bytes; to start a thread takes as long as to hash a quarter of that."""
 NOTHING_TUNED: Mapping[str, Tuned] = MappingProxyType({})
 
 
@@ -202,12 +204,15 @@ def sum_seal(secret: bytes, total: NDArray[np.int64], leaf: int) -> str:
 
     Source: FIPS 198-1 (HMAC), FIPS 180-4 (SHA-256).
     """
-    narrow = total.astype(np.int32) if len(total) and total.min() >= -_NARROW and total.max() < _NARROW else total
-    halves = np.ascontiguousarray(narrow)[: len(total) // 2], np.ascontiguousarray(narrow)[len(total) // 2 :]
-    with ThreadPoolExecutor(max_workers=1) as beside:
-        second = beside.submit(hashlib.sha256, halves[1].data)
-        first = hashlib.sha256(halves[0].data)
-        parts = first.digest() + second.result().digest()
+    fits = len(total) and total.min() >= -_NARROW and total.max() < _NARROW
+    narrow = np.ascontiguousarray(total.astype(np.int32) if fits else total)
+    halves = narrow[: len(total) // 2].data, narrow[len(total) // 2 :].data
+    if narrow.nbytes < _WORTH_A_THREAD:
+        parts = b"".join(hashlib.sha256(half).digest() for half in halves)
+    else:
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            second = beside.submit(hashlib.sha256, halves[1])
+            parts = hashlib.sha256(halves[0]).digest() + second.result().digest()
     said = b"tutti sum seal\x00" + leaf.to_bytes(8, "big") + len(total).to_bytes(8, "big") + bytes([narrow.itemsize])
     return hmac.digest(secret, said + parts, hashlib.sha256).hex()
 
