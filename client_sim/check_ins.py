@@ -23,7 +23,8 @@ SHORTEST_SLEEP = 0.5
 """Of a wake interval; the longest is three times that."""
 SHORTEST_RETRY_S = 1.0
 """A device that is turned away waits so long at least, whatever the server says."""
-_SLOTS_AN_INTERVAL = 128
+_FEWEST_SLOTS, _MOST_SLOTS, _DEVICES_A_SLOT = 8, 128, 256
+"""Of the wheel, in a wake interval: what costs least to fill and to empty; they decide nothing."""
 
 
 @dataclass(slots=True)
@@ -113,6 +114,10 @@ class CheckIns:
             share = self._drawn("sleep", devices, times_s)
             self._wheel.push(devices, times_s + (SHORTEST_SLEEP + share) * self._options.wake_interval_s)
 
+    def put_in_order(self) -> None:
+        """Does now what the next selection would begin with, for whoever has the time."""
+        self._wheel.sort_in()
+
     def _turn_away_early(self, opened_s: float, found: Selection) -> None:
         """They came while the server was busy with the round before; who is back before this one opens came to no purpose again."""
         while len(early := self._wheel.take(opened_s)):
@@ -183,4 +188,5 @@ class CheckIns:
         return uniform_by_device(self._population.seed, keys, label)
 
     def _waiting(self, wakes_s: npt.NDArray[np.float64]) -> WakeWheel:
-        return WakeWheel(wakes_s, slot_s=self._options.wake_interval_s / _SLOTS_AN_INTERVAL)
+        slots = min(_MOST_SLOTS, max(_FEWEST_SLOTS, len(wakes_s) // _DEVICES_A_SLOT))
+        return WakeWheel(wakes_s, slot_s=self._options.wake_interval_s / slots)

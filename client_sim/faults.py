@@ -43,6 +43,8 @@ def faulty(faults: Sequence[Fault], kind: FaultKind, round_index: int, devices: 
     >>> faulty(plan, FaultKind.SILENT, 5, np.array([1, 3])).tolist()
     [False, True]
     """
+    if not faults:
+        return np.zeros(len(devices), np.bool_)
     chosen = [
         fault.device
         for fault in faults

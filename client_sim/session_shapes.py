@@ -115,6 +115,6 @@ def count_shapes(endings: npt.NDArray[np.int8], *, turned_away: int, not_eligibl
     >>> count_shapes(np.array([0, 0, 3], np.int8), turned_away=4, not_eligible=0)
     {'-#': 4, '-v[]+^': 2, '-v[!': 1}
     """
-    counts = {SHAPES[ending]: int(np.count_nonzero(endings == ending)) for ending in Ending}
+    counts = dict(zip(SHAPES.values(), np.bincount(endings, minlength=len(SHAPES)).tolist(), strict=True))
     counts |= {TURNED_AWAY: turned_away, NOT_ELIGIBLE: not_eligible}
     return {shape: count for shape, count in sorted(counts.items(), key=lambda item: -item[1]) if count}

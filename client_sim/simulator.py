@@ -76,6 +76,7 @@ class FleetSimulator:
         self._records = records
         self._num_examples = num_examples
         self._executor = executor
+        self._meanwhile = isinstance(executor, Beginning)
         self._options = options
         self._journal = journal
         self._secure = secure
@@ -114,54 +115,56 @@ class FleetSimulator:
         try:
             selection, start_s = self._select(position)
             cohort = selection.cohort
-            endings, closed_s, metrics = np.empty(0, np.int8), start_s, dict[str, float]()
+            collected, metrics = _Collected.nothing(start_s), dict[str, float]()
             work = self._server.start(self._server_time(start_s))
             if work is not None:
-                self._records.hold_back()
-                endings, closed_s = self._collect(position, cohort, start_s)
+                collected = self._collect(position, cohort, start_s)
                 if secure:
-                    self._records.write()
-                training = self._training(position, work, cohort, endings, start_s)
+                    with self._records.together():
+                        self._charge(position, collected)
+                training = self._training(position, work, cohort, collected, start_s)
         finally:
             self._server.settle()
         if before is not None:
             yield before
-        accepted = cohort[endings == Ending.ACCEPTED]
         if not secure:  # training tells the fleet nothing more
-            self._conclude(position, cohort, closed_s, released=None if work is None else accepted)
+            self._records.hold_back()
+            self._charge(position, collected)
+            self._conclude(position, cohort, collected, released=work is not None)
+        shapes = count_shapes(collected.endings, turned_away=selection.turned_away, not_eligible=selection.not_eligible)
         if training is not None:
             metrics = training()
         if secure:
-            self._conclude(position, cohort, closed_s, released=None if work is None else accepted)
-        meanwhile = isinstance(self._executor, Beginning)
+            self._conclude(position, cohort, collected, released=work is not None)
         return RoundTrace(
             position=position,
             started_s=start_s,
-            closed_s=closed_s,
+            closed_s=collected.closed_s,
             cohort=len(cohort),
-            accepted=len(accepted),
-            shapes=count_shapes(endings, turned_away=selection.turned_away, not_eligible=selection.not_eligible),
+            accepted=len(collected.accepted),
+            shapes=shapes,
             metrics=metrics,
-            facts=self._server.finish(self._server_time(closed_s), settled=not meanwhile),
+            facts=self._server.finish(self._server_time(collected.closed_s), settled=not self._meanwhile),
         )
 
     def _conclude(
-        self, position: RoundPosition, cohort: npt.NDArray[np.int64], closed_s: float, *, released: npt.NDArray[np.int64] | None
+        self, position: RoundPosition, cohort: npt.NDArray[np.int64], collected: "_Collected", *, released: bool
     ) -> None:
-        """What the fleet is after the round, in memory and on disk; `released` are the devices whose updates are in it, if it had any.
+        """What the fleet is after the round, in memory and on disk; `released` unless it was given up before it began.
 
         This is after the server has settled the round before, and before it is told the sum. Whichever round it stands at after a
         crash, the journal then holds the fleet's state for it; and the records on disk know of every update that the server has.
         """
-        if released is not None and self.oracle is not None:
-            self.oracle.observe(position.leaf, released)
-        self.now_s = closed_s
+        if released and self.oracle is not None:
+            self.oracle.observe(position.leaf, collected.accepted)
+        self.now_s = collected.closed_s
         if position.sampled is None:  # a sampled cohort was never taken from the wheel
-            self._check_ins.sleep(cohort, np.full(len(cohort), closed_s))
+            self._check_ins.sleep(cohort, np.full(len(cohort), self.now_s))
         if self._journal is None:
             self._records.write()
         else:
             self._journal.save(position.round_index + 1, self._state(), records=self._records)
+        self._check_ins.put_in_order()
 
     def _select(self, position: RoundPosition) -> tuple[Selection, float]:
         """The round's cohort, and when it is complete or the wait for it over."""
@@ -171,10 +174,13 @@ class FleetSimulator:
         selection = self._check_ins.select(position, opened_s=opened_s, deadline_s=deadline_s)
         return selection, selection.last_accepted_s if selection.num_accepted >= position.cohort_target else deadline_s
 
-    def _collect(
-        self, position: RoundPosition, cohort: npt.NDArray[np.int64], start_s: float
-    ) -> tuple[npt.NDArray[np.int8], float]:
-        """How each device of the cohort ends, and when the round closes; charges who starts to upload."""
+    def _charge(self, position: RoundPosition, collected: "_Collected") -> None:
+        self._records.charge(collected.uploading, position.leaf)
+        # The server refused to open these uploads, so no chunk was sent.
+        self._records.refund(collected.refused, position.leaf)
+
+    def _collect(self, position: RoundPosition, cohort: npt.NDArray[np.int64], start_s: float) -> "_Collected":
+        """How each device of the cohort ends, and when the round closes."""
         options, index = self._options, position.round_index
         times = timeline(
             self._population,
@@ -194,7 +200,6 @@ class FleetSimulator:
         lies = faulty(options.faults, FaultKind.LYING, index, cohort)
         on_roster = roster(position.roster_size, times.downloaded_s, lost)
         starts_upload = (lost >= Phase.UPLOAD) & on_roster
-        self._records.charge(cohort[starts_upload], position.leaf)
         reporting = np.flatnonzero((lost == Phase.FINISHED) & ~lies & on_roster)
         reporting = reporting[np.lexsort((reporting, uploaded_s[reporting]))]
         closed_s = self._own_time(self._server.reporting_deadline_s())
@@ -206,8 +211,6 @@ class FleetSimulator:
         # As the server's machine: nobody is waited for once the goal is reached, or everybody has reported.
         if taken.any() and int(np.count_nonzero(taken)) >= min(position.report_goal, len(cohort)):
             closed_s = float(uploaded_s[reporting[taken]][-1])
-        # The server refused to open these uploads, so no chunk was sent.
-        self._records.refund(cohort[starts_upload & (trained_s >= closed_s)], position.leaf)
         endings = np.full(len(cohort), Ending.LATE, np.int8)
         endings[lies] = Ending.REFUSED
         endings[lost == Phase.DOWNLOAD] = Ending.LOST_DOWNLOADING
@@ -216,18 +219,24 @@ class FleetSimulator:
         endings[~on_roster & (lost > Phase.DOWNLOAD)] = Ending.LATE
         endings[reporting[taken]] = Ending.ACCEPTED
         self._lost = np.where(on_roster, lost, np.int8(Phase.DOWNLOAD))
-        return endings, closed_s
+        return _Collected(
+            closed_s=closed_s,
+            endings=endings,
+            accepted=cohort[endings == Ending.ACCEPTED],
+            uploading=cohort[starts_upload],
+            refused=cohort[starts_upload & (trained_s >= closed_s)],
+        )
 
     def _training(
         self,
         position: RoundPosition,
         work: RoundWork,
         cohort: npt.NDArray[np.int64],
-        endings: npt.NDArray[np.int8],
+        collected: "_Collected",
         start_s: float,
     ) -> Callable[[], dict[str, float]] | None:
         """Begins with the training where that goes on by itself; what is given contributes the sum and tells the metrics."""
-        accepted = cohort[endings == Ending.ACCEPTED]
+        accepted = collected.accepted
         if len(accepted) == 0:
             return None
         job = Job(
@@ -289,3 +298,22 @@ class FleetSimulator:
         if self._secure is not None and state.windows:
             self._secure.load(state.windows)
         self._check_ins.restore(state.wakes_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Collected:
+    """How a collection ended: when, how each device of the cohort did (`Ending`, int8 of shape (n,)), and which devices were accepted,
+    began to upload, and of these were refused before the first chunk.
+    """
+
+    closed_s: float
+    endings: npt.NDArray[np.int8]
+    accepted: npt.NDArray[np.int64]
+    uploading: npt.NDArray[np.int64]
+    refused: npt.NDArray[np.int64]
+
+    @classmethod
+    def nothing(cls, at_s: float) -> "_Collected":
+        """Of a round that did not begin."""
+        nobody = np.empty(0, np.int64)
+        return cls(closed_s=at_s, endings=np.empty(0, np.int8), accepted=nobody, uploading=nobody, refused=nobody)

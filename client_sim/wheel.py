@@ -28,6 +28,7 @@ class WakeWheel:
         self._slots: dict[int, list[npt.NDArray[np.int64]]] = {}
         self._next = int(np.floor(wakes_s.min() / slot_s)) if len(wakes_s) else 0
         self._taken_s = -np.inf
+        self._pushed: list[npt.NDArray[np.int64]] = []
         self.push(np.arange(len(wakes_s)), wakes_s)
 
     def push(self, devices: npt.NDArray[np.int64], times_s: npt.NDArray[np.float64]) -> None:
@@ -35,6 +36,14 @@ class WakeWheel:
         if len(devices) == 0:
             return
         self.wakes_s[devices] = times_s
+        self._pushed.append(devices)
+
+    def sort_in(self) -> None:
+        """Puts what was pushed into its slots; `take` and `time_of` see to it themselves."""
+        if not self._pushed:
+            return
+        devices, self._pushed = np.concatenate(self._pushed), []
+        times_s = self.wakes_s[devices]
         slots = np.maximum(np.floor(times_s / self.slot_s).astype(np.int64), self._next)
         order = np.argsort(slots, kind="stable")
         slots, devices = slots[order], devices[order]
@@ -44,6 +53,7 @@ class WakeWheel:
 
     def take(self, end_s: float) -> npt.NDArray[np.int64]:
         """The devices whose time is before `end_s`, ordered by time, then by device; they wait no longer."""
+        self.sort_in()
         last, waiting = max(self._next, int(np.floor(end_s / self.slot_s))), list[npt.NDArray[np.int64]]()
         for slot in range(self._next, last + 1):
             waiting += self._slots.pop(slot, ())
@@ -60,6 +70,7 @@ class WakeWheel:
 
     def time_of(self, count: float, *, latest_s: float) -> float:
         """About when `count` more devices will have woken, `latest_s` if that is later; a guess within the slot."""
+        self.sort_in()
         slot, end_s = self._next, self._taken_s
         while end_s < latest_s:
             end_s, begin_s = (slot + 1) * self.slot_s, max(slot * self.slot_s, end_s)

@@ -156,7 +156,7 @@ def test_how_steps_are_cut_and_where_a_run_was_stopped_changes_nothing(
     whole = in_steps(behaviour, window, 12)
     assert in_steps(behaviour, window, 12, change=tiny) == whole
     assert in_steps(behaviour, window, 12, change=huge, restored_at=5) == whole
-    monkeypatch.setattr(check_ins, "_SLOTS_AN_INTERVAL", 3)
+    monkeypatch.setattr(check_ins, "_FEWEST_SLOTS", 128)
     assert in_steps(behaviour, window, 12, restored_at=8) == whole
 
 
