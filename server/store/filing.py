@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from contract.errors import ErrorCode, TuttiError
 from privacy.ledger import merkle
+from server.store.statements import Statement
 from server.store.tables import LedgerEntryRow, TreeHeadRow, table
 
 PAGE = 1_000
@@ -25,9 +26,11 @@ _COLUMNS = (
     _ENTRIES.c.entry_index, _ENTRIES.c.kind, _ENTRIES.c.population, _ENTRIES.c.run, _ENTRIES.c.leaf_hash, _ENTRIES.c.body,
 )  # fmt: skip
 _FROM_START = select(*_COLUMNS).where(_ENTRIES.c.entry_index >= bindparam("start")).order_by(_ENTRIES.c.entry_index).limit(PAGE)
-_STANDS = select(
-    select(_HEADS.c.size).where(_HEADS.c.id == 0).scalar_subquery(),
-    select(func.coalesce(func.max(_ENTRIES.c.entry_index) + 1, 0)).scalar_subquery(),
+_STANDS = Statement(
+    select(
+        select(_HEADS.c.size).where(_HEADS.c.id == 0).scalar_subquery(),
+        select(func.coalesce(func.max(_ENTRIES.c.entry_index) + 1, 0)).scalar_subquery(),
+    )
 )
 """How many entries there are by the tree's head, and by the last of them: in one statement, so of one moment."""
 LEAF_HASH = "tutti_leaf_hash"
@@ -142,7 +145,7 @@ def require_filed(connection: Connection, *, start: int) -> int:
       TuttiError: LEDGER_BROKEN with the first entry that is not filed as its body says, or whose body is not the one that was hashed;
         or if there are others than the tree's head says.
     """
-    size, end = connection.execute(_STANDS).one()
+    size, end = _STANDS.on(connection).one()
     if size == end and (end == start or (end > start and _all_filed(connection, start=start, end=end))):
         return end
     for entry in filed_entries(connection, start=start):

@@ -12,10 +12,11 @@ from sqlalchemy import Connection, bindparam, select
 from contract.clock import wall_time
 from contract.errors import ErrorCode, TuttiError
 from server.store.engine import Transactions
+from server.store.statements import Statement
 from server.store.tables import LeaseRow, table
 
 _LEASES = table(LeaseRow)
-_OWNER = (
+_OWNER = Statement(
     select(_LEASES.c.holder, _LEASES.c.epoch, _LEASES.c.until)
     .where(_LEASES.c.population == bindparam("of_population"))
     .with_for_update()
@@ -96,7 +97,7 @@ class PopulationLeases:
         Raises:
           TuttiError: LEASE_HELD if somebody else owns it, or took it after ours ran out.
         """
-        row = connection.execute(_OWNER, {"of_population": population}).one_or_none()
+        row = _OWNER.on(connection, {"of_population": population}).one_or_none()
         if row is None:
             return
         holder, epoch, until = row

@@ -7,19 +7,21 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
-from sqlalchemy import Connection, Select, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from privacy.ledger import merkle
 from privacy.ledger.proofs import Node, ReadNodes
 from server.store import filing
+from server.store.statements import Statement
 from server.store.tables import LedgerEntryRow, LedgerNodesRow, TreeHeadRow, table
 from server.store.values import Entry
 
 _ENTRIES, _NODES, _HEADS = table(LedgerEntryRow), table(LedgerNodesRow), table(TreeHeadRow)
-_HEAD = select(_HEADS.c.size, _HEADS.c.peaks).where(_HEADS.c.id == 0)
-_LOCKED_HEAD = _HEAD.with_for_update()
-_GROW = update(_HEADS).where(_HEADS.c.id == 0)
-_ADD_ENTRY, _ADD_NODES = insert(_ENTRIES), insert(_NODES)
+_THE_HEAD = select(_HEADS.c.size, _HEADS.c.peaks).where(_HEADS.c.id == 0)
+_HEAD, _LOCKED_HEAD = Statement(_THE_HEAD), Statement(_THE_HEAD.with_for_update())
+_GROW = Statement(update(_HEADS).where(_HEADS.c.id == 0), columns=("size", "peaks"))
+_ADD_ENTRY = Statement(insert(_ENTRIES).inline(), columns=_ENTRIES.c.keys())
+_ADD_NODES = Statement(insert(_NODES).inline(), columns=_NODES.c.keys())
 _BATCH = 5_000
 
 
@@ -46,19 +48,19 @@ def append(connection: Connection, bodies: Iterable[bytes], *, allowed: Callable
         if len(entries) >= _BATCH:
             _write(connection, entries, nodes)
     _write(connection, entries, nodes)
-    connection.execute(_GROW, {"size": tree.size, "peaks": b"".join(tree.peaks)})
+    _GROW.on(connection, {"size": tree.size, "peaks": b"".join(tree.peaks)})
     return range(first.size, tree.size)
 
 
 def head(connection: Connection) -> merkle.Frontier:
     """The tree over all entries."""
-    size, peaks = connection.execute(_HEAD).one()
+    size, peaks = _HEAD.on(connection).one()
     return _frontier(size, peaks)
 
 
 def locked_head(connection: Connection) -> merkle.Frontier:
     """The same for who will append; nobody else appends until this transaction ends."""
-    size, peaks = connection.execute(_LOCKED_HEAD).one()
+    size, peaks = _LOCKED_HEAD.on(connection).one()
     return _frontier(size, peaks)
 
 
@@ -89,23 +91,23 @@ def page(
     """The entries of one page, in order."""
     given = {"run": run, "population": population, "kind": kind, "most": limit}
     wanted: dict[str, str | int] = {name: value for name, value in given.items() if value is not None}
-    found = connection.execute(_page(tuple(wanted)), {**wanted, "start": start})
+    found = _page(tuple(wanted)).on(connection, {**wanted, "start": start})
     return [Entry(index=index, kind=kind, body=body) for index, kind, body in found]
 
 
 @cache
-def _page(given: tuple[str, ...]) -> Select[int, str, bytes]:
+def _page(given: tuple[str, ...]) -> Statement:
     columns = _ENTRIES.c
     query = select(columns.entry_index, columns.kind, columns.body).where(columns.entry_index >= bindparam("start"))
     for name in given:
         query = query.limit(bindparam(name)) if name == "most" else query.where(columns[name] == bindparam(name))
-    return query.order_by(columns.entry_index)
+    return Statement(query.order_by(columns.entry_index))
 
 
 def _write(connection: Connection, entries: list[dict[str, object]], nodes: list[dict[str, object]]) -> None:
     for statement, rows in ((_ADD_ENTRY, entries), (_ADD_NODES, nodes)):
         if rows:
-            connection.execute(statement, rows)
+            statement.on_each(connection, rows)
             rows.clear()
 
 

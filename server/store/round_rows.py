@@ -7,10 +7,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Executable, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import NoResultFound
 
 from server.store import blobs
+from server.store.statements import Statement
 from server.store.tables import ModelRow, RoundRow, RunRow, table
 from server.store.values import RunState, StoredModel
 
@@ -18,19 +19,33 @@ KEEP_LAST = 3
 KEEP_EVERY = 100
 _RUNS, _ROUNDS, _MODELS = table(RunRow), table(RoundRow), table(ModelRow)
 _THIS = (_ROUNDS.c.run == bindparam("of_run"), _ROUNDS.c.round_index == bindparam("of_round"))
-_CHARGE, _UPDATE, _ADD_MODEL = insert(_ROUNDS), update(_ROUNDS).where(*_THIS), insert(_MODELS)
-_FACTS = select(_ROUNDS.c.facts).where(*_THIS).with_for_update()
-_STATE = select(_RUNS.c.state).where(_RUNS.c.id == bindparam("of_run"))
+_THIS_ROUND = update(_ROUNDS).where(*_THIS)
+_ADD_ROUND = Statement(insert(_ROUNDS).inline(), columns=_ROUNDS.c.keys())
+_ADD_MODEL = Statement(insert(_MODELS).inline(), columns=_MODELS.c.keys())
+_COMMIT = Statement(_THIS_ROUND, columns=("state", "reported", "outcome_entry", "model_digest", "facts"))
+_ABANDON = Statement(_THIS_ROUND, columns=("state", "reason", "outcome_entry", "facts"))
+_KNOWN = Statement(select(_ROUNDS.c.facts).where(*_THIS).with_for_update())
+_TELL = Statement(_THIS_ROUND, columns=("facts",))
 _RUN = update(_RUNS).where(_RUNS.c.id == bindparam("of_run"))
-_LEAF = select(_ROUNDS.c.leaf).where(*_THIS).scalar_subquery()
-_MOVE_ON = _RUN.values(
-    next_round=bindparam("following"),
-    next_leaf=_LEAF + bindparam("leaves_used", type_=_ROUNDS.c.leaf.type),
-    attempts=_RUNS.c.attempts + 1,
-    state=func.coalesce(bindparam("over", type_=_RUNS.c.state.type), _RUNS.c.state),
+_STATE, _SET_STATE = (
+    Statement(select(_RUNS.c.state).where(_RUNS.c.id == bindparam("of_run"))),
+    Statement(_RUN, columns=("state",)),
 )
-_PRUNE = delete(_MODELS).where(
-    _MODELS.c.run == bindparam("of_run"), _MODELS.c.round_count <= bindparam("until"), _MODELS.c.round_count % KEEP_EVERY != 0
+_LEAF = select(_ROUNDS.c.leaf).where(*_THIS).scalar_subquery()
+_MOVE_ON = Statement(
+    _RUN.values(
+        next_round=bindparam("following"),
+        next_leaf=_LEAF + bindparam("leaves_used", type_=_ROUNDS.c.leaf.type),
+        attempts=_RUNS.c.attempts + 1,
+        state=func.coalesce(bindparam("over", type_=_RUNS.c.state.type), _RUNS.c.state),
+    )
+)
+_PRUNE = Statement(
+    delete(_MODELS).where(
+        _MODELS.c.run == bindparam("of_run"),
+        _MODELS.c.round_count <= bindparam("until"),
+        _MODELS.c.round_count % KEEP_EVERY != 0,
+    )
 )
 
 
@@ -63,10 +78,10 @@ def commit(
         "state": "committed", "reported": reported, "outcome_entry": outcome_entry, "model_digest": model.digest,
         "facts": json.dumps(dict(facts)),
     }  # fmt: skip
-    _change(connection, _UPDATE, {**this, **outcome})
+    _change(connection, _COMMIT, {**this, **outcome})
     add_model(connection, model, entry=outcome_entry)
     _move_on(connection, run=run, round_index=round_index, leaf_used=True, final=final)
-    connection.execute(_PRUNE, {"of_run": run, "until": model.round - KEEP_LAST})
+    _PRUNE.on(connection, {"of_run": run, "until": model.round - KEEP_LAST})
 
 
 def abandon(
@@ -87,7 +102,7 @@ def abandon(
       NoResultFound: if the run is not there.
     """
     outcome = {"state": "abandoned", "reason": reason, "outcome_entry": outcome_entry}
-    found = connection.execute(_UPDATE, {"of_run": run, "of_round": round_index, "facts": json.dumps(dict(facts)), **outcome})
+    found = _ABANDON.on(connection, {"of_run": run, "of_round": round_index, "facts": json.dumps(dict(facts)), **outcome})
     if found.rowcount == 0:
         _insert(connection, run=run, round_index=round_index, leaf=leaf, facts=facts, **outcome)
     _move_on(connection, run=run, round_index=round_index, leaf_used=leaf_used, final=final)
@@ -96,9 +111,9 @@ def abandon(
 def add_facts(connection: Connection, *, run: str, round_index: int, facts: Mapping[str, Any]) -> None:
     """More of a round's facts; nothing happens to a round that is not on the record."""
     this = {"of_run": run, "of_round": round_index}
-    known = connection.scalar(_FACTS, this)
+    known = _KNOWN.on(connection, this).scalar()
     if known is not None:
-        connection.execute(_UPDATE, {**this, "facts": json.dumps({**json.loads(known), **facts})})
+        _TELL.on(connection, {**this, "facts": json.dumps({**json.loads(known), **facts})})
 
 
 def add_model(connection: Connection, model: StoredModel, *, entry: int | None) -> None:
@@ -107,12 +122,12 @@ def add_model(connection: Connection, model: StoredModel, *, entry: int | None) 
         "run": model.run, "round_count": model.round, "digest": model.digest,
         "parameters": blobs.parameters_bytes(model.parameters), "optimizer": blobs.pack_state(model.optimizer), "entry": entry,
     }  # fmt: skip
-    connection.execute(_ADD_MODEL, row)
+    _ADD_MODEL.on(connection, row)
 
 
 def run_state(connection: Connection, run: str) -> RunState | None:
     """Whether a run goes on; None if there is no run of this id."""
-    state = connection.scalar(_STATE, {"of_run": run})
+    state = _STATE.on(connection, {"of_run": run}).scalar()
     return None if state is None else RunState(state)
 
 
@@ -122,7 +137,7 @@ def set_run_state(connection: Connection, run: str, state: RunState) -> None:
     Raises:
       NoResultFound: if it is not there.
     """
-    _change(connection, _RUN, {"of_run": run, "state": state.value})
+    _change(connection, _SET_STATE, {"of_run": run, "state": state.value})
 
 
 def _move_on(connection: Connection, *, run: str, round_index: int, leaf_used: bool, final: bool) -> None:
@@ -134,10 +149,10 @@ def _move_on(connection: Connection, *, run: str, round_index: int, leaf_used: b
 
 def _insert(connection: Connection, *, facts: Mapping[str, Any], **told: str | int | None) -> None:
     nothing = dict.fromkeys(("reason", "sum_seal", "charge_entry", "outcome_entry", "model_digest"))
-    connection.execute(_CHARGE, {**nothing, "reported": 0, **told, "facts": json.dumps(dict(facts))})
+    _ADD_ROUND.on(connection, {**nothing, "reported": 0, **told, "facts": json.dumps(dict(facts))})
 
 
-def _change(connection: Connection, statement: Executable, values: Mapping[str, Any]) -> None:
-    if connection.execute(statement, values).rowcount != 1:
+def _change(connection: Connection, statement: Statement, values: Mapping[str, Any]) -> None:
+    if statement.on(connection, values).rowcount != 1:
         where = ", ".join(f"{name.removeprefix('of_')} {values[name]!r}" for name in ("of_run", "of_round") if name in values)
         raise NoResultFound(f"no row was found where one is required: {where}")
