@@ -55,7 +55,7 @@ class CompiledRows:
     """
 
     def __init__(self, lanes: int, dimension: int) -> None:
-        self._coins = aligned.zeros((lanes, dimension), np.uint16)
+        self._coins = aligned.empty((lanes, dimension), np.uint16)
 
     def __call__(
         self, rows: npt.NDArray[np.float32], factors: npt.NDArray[np.float32], coins: Keystream | Sequence[Keystream]
@@ -69,7 +69,7 @@ class CompiledRows:
                 stream.fill(own.view(np.uint8))
         every = np.zeros(len(rows), np.float32)
         every[:count] = factors
-        # Rows behind those that are asked for are rounded with coins that were used before, and dropped.
+        # Rows behind those that are asked for are rounded with whatever lies where their coins would be, and dropped.
         return np.asarray(_rows_program()(rows, every, self._coins))[:count]
 
 

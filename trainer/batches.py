@@ -61,12 +61,10 @@ def batches_of(
 
 def _orders(counts: Sequence[int], order_seeds: Sequence[int | None], epoch: int) -> list[NDArray[np.int64]]:
     """An order of each device's examples; without a seed, the one in which they are."""
-    seeded = [(device, seed) for device, seed in enumerate(order_seeds) if seed is not None]
-    found = [np.arange(count) for count in counts]
-    drawn = randomness.orders([seed for _, seed in seeded], [counts[device] for device, _ in seeded], "examples", epoch)
-    for (device, _), order in zip(seeded, drawn, strict=True):
-        found[device] = order
-    return found
+    seeded = [device for device, seed in enumerate(order_seeds) if seed is not None]
+    seeds, own = [seed for seed in order_seeds if seed is not None], [counts[device] for device in seeded]
+    found = dict(zip(seeded, randomness.orders(seeds, own, "examples", epoch), strict=True))
+    return [found[device] if device in found else np.arange(count) for device, count in enumerate(counts)]
 
 
 def _laid_out(orders: Sequence[NDArray[np.int64]], kept: int, batch_size: int) -> NDArray[np.int64]:

@@ -145,8 +145,7 @@ class LocalTrainer:
         return self._lanes
 
     def _start(self, params: FloatVector) -> Params:
-        named = {name: jnp.asarray(array) for name, array in self.model.unravel(params).items()}
-        return named if self._descent is None else self._arrange(named)
+        return self._named(params)
 
     @property
     def _lanes(self) -> int:
@@ -176,9 +175,14 @@ class LocalTrainer:
         return automatic if self.products == "auto" else self.products == "bfloat16"
 
     @cached_property
-    def _arrange(self) -> Any:
-        assert self._descent is not None
-        return jax.jit(self._descent.arrange)
+    def _named(self) -> Any:
+        """Flat parameters as named arrays, as the steps take them."""
+
+        def named(params: FloatVector) -> Params:
+            arrays: Any = self.model.unravel(params)
+            return arrays if self._descent is None else self._descent.arrange(arrays)
+
+        return jax.jit(named)
 
     @cached_property
     def _mesh(self) -> Mesh | None:

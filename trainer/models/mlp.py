@@ -42,7 +42,7 @@ def build(inputs: int = 784, hidden: int = 64, classes: int = 62) -> Model:
         featurize=featurize,
         loss=_loss,
         whole=_whole,
-        arrangement=Arrangement(lanes=5, eval_rows=500, lane_mb=1, whole_steps=4),
+        arrangement=Arrangement(lanes=10, eval_rows=500, lane_mb=1, whole_steps=4),
     )
 
 
