@@ -47,7 +47,7 @@ STAGES: tuple[tuple[type, str, str], ...] = (
     (FleetSimulator, "_select", "fleet: check-ins"),
     (FleetSimulator, "_collect", "fleet: timing"),
     (FleetJournal, "save", "fleet: journal"),
-    (ParticipationRecords, "charge", "fleet: records on disk"),
+    (ParticipationRecords, "write", "fleet: records on disk"),
     (WorkerPool, "begin", "training: orders"),
     (FleetSimulator, "_contribute", "training"),
     (InMemoryExecutor, "run", "training: the rest"),

@@ -23,7 +23,7 @@ SHORTEST_SLEEP = 0.5
 """Of a wake interval; the longest is three times that."""
 SHORTEST_RETRY_S = 1.0
 """A device that is turned away waits so long at least, whatever the server says."""
-_FEWEST_SLOTS, _MOST_SLOTS, _DEVICES_A_SLOT = 8, 128, 256
+_FEWEST_SLOTS, _MOST_SLOTS, _DEVICES_A_SLOT = 8, 512, 256
 """Of the wheel, in a wake interval: what costs least to fill and to empty; they decide nothing."""
 
 

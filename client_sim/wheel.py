@@ -45,7 +45,9 @@ class WakeWheel:
         devices, self._pushed = np.concatenate(self._pushed), []
         times_s = self.wakes_s[devices]
         slots = np.maximum(np.floor(times_s / self.slot_s).astype(np.int64), self._next)
-        order = np.argsort(slots, kind="stable")
+        ahead = slots - self._next
+        # 16 bits are sorted by their digits, in a tenth of the time.
+        order = np.argsort(ahead.astype(np.uint16) if ahead.max() < 1 << 16 else ahead, kind="stable")
         slots, devices = slots[order], devices[order]
         starts = [0, *(np.flatnonzero(slots[1:] != slots[:-1]) + 1).tolist(), len(devices)]
         for slot, start, end in zip(slots[starts[:-1]].tolist(), starts, starts[1:], strict=False):
@@ -66,7 +68,11 @@ class WakeWheel:
         if not due.all():
             self._slots[last] = [devices[~due]]
             devices, times_s = devices[due], times_s[due]
-        return devices[np.lexsort((devices, times_s))]
+        order = np.argsort(times_s)
+        ordered_s = times_s[order]
+        if (ordered_s[1:] == ordered_s[:-1]).any():
+            order = np.lexsort((devices, times_s))
+        return devices[order]
 
     def time_of(self, count: float, *, latest_s: float) -> float:
         """About when `count` more devices will have woken, `latest_s` if that is later; a guess within the slot."""
