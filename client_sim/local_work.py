@@ -63,7 +63,6 @@ class LocalWork:
         compile_cache.enable_on_one_core()
         one_core.settle()
         self._caches = setup.caches
-        self._kept = KeptExamples(memory.FEATURIZED_BYTES)
         self._filters = filters.rules_for(setup.model, locale=setup.locale)
         self._model = registry.get(setup.model, **setup.model_options)
         training = setup.training
@@ -74,6 +73,8 @@ class LocalWork:
             max_examples=training.max_examples,
             learning_rate=training.learning_rate,
         )
+        # Beside a model that is trained alone, reading costs nothing, and small arrays that stay hold the pages between its large ones.
+        self._kept = KeptExamples(memory.FEATURIZED_BYTES if self.side_by_side > 1 else 0)
 
     @property
     def side_by_side(self) -> int:
