@@ -190,7 +190,7 @@ def add_up(work: LocalWork, job: Job, total: npt.NDArray[np.int64], pieces: Iter
     with ExactSum(total) as summing:
         found = list(work.add_to(summing, job, pieces))
     measured = [metrics for _, metrics in found]
-    names = dict.fromkeys(name for one in measured for name in one) or ("diverged",)
+    names = dict.fromkeys(chain.from_iterable(measured)) or ("diverged",)
     metrics = {name: np.array([one.get(name, 0.0) for one in measured]) for name in names}
     return Updates(
         total=total, count=len(found), metrics=metrics, norms_squared=np.array([norm for norm, _ in found], np.int64)

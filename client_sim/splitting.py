@@ -30,6 +30,8 @@ def shares(setup: WorkSetup, job: Job, count: int) -> list[npt.NDArray[np.int64]
     Integers add up to the same sum whoever adds them, so the split is free to follow the load.
     """
     load = _load(setup, job)
+    if not len(load) or load.min() == load.max():  # all alike: in turn, as below
+        return [np.arange(worker, len(load), count) for worker in range(count)]
     rows, loads = np.argsort(-load, kind="stable").tolist(), load.tolist()
     finish = [(0, worker) for worker in range(count)]  # a heap: who has the least comes first
     share: list[list[int]] = [[] for _ in range(count)]

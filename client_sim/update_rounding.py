@@ -115,4 +115,7 @@ class UpdateRounding:
 
 
 def _clean(metrics: dict[str, float]) -> dict[str, float]:
+    """With 0 for what is no number."""
+    if all(map(math.isfinite, metrics.values())):
+        return metrics
     return {name: value if math.isfinite(value) else 0.0 for name, value in metrics.items()}

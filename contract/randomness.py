@@ -63,7 +63,8 @@ def orders(seeds: Sequence[int], counts: Sequence[int], *labels: int | str) -> l
     with np.errstate(over="ignore"):
         own = _mixed(np.array([seed % (1 << 64) for seed in seeds], np.uint64) + _base(0, *labels))
         drawn = _mixed((positions.astype(np.uint64) + np.uint64(1)) * _GOLDEN + own[owners])
-    return np.split(positions[np.lexsort((drawn, owners))], ends[:-1])[: len(sizes)]
+    found = positions[np.lexsort((drawn, owners))]
+    return [found[end - size : end] for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)]
 
 
 def _mixed(x: np.ndarray) -> np.ndarray:

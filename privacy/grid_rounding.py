@@ -58,6 +58,8 @@ def lengths(rows: NDArray[np.float32]) -> list[float]:
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         squared = np.vecdot(parts, parts).astype(np.float64).sum(axis=1) + np.vecdot(rest, rest)
     ordinary = (squared >= _SMALLEST) & (squared <= _LARGEST) & (not rows.shape[1] >> 28)
+    if ordinary.all():
+        return np.sqrt(squared).tolist()  # a square root is rounded correctly, whoever takes it
     return [math.sqrt(one) if sound else length(row) for row, one, sound in zip(rows, squared.tolist(), ordinary, strict=True)]
 
 
