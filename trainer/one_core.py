@@ -8,6 +8,7 @@ import numpy as np
 
 from trainer import compile_cache
 
+_DISPATCH = "jax_cpu_enable_async_dispatch"
 _FREED_BYTES = 8 << 20
 
 
@@ -22,5 +23,6 @@ def settle() -> None:
     """
     if compile_cache.usable_cores() != 1 or compile_cache.begun():
         return
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    if _DISPATCH in jax.config.values:  # a setting that a JAX to come may do without
+        jax.config.update(_DISPATCH, False)
     np.empty(_FREED_BYTES, np.uint8)  # given back at once, and no page of it was touched
