@@ -254,10 +254,10 @@ class WorkerPool:
         return shares(self._setup, job, len(self._workers))
 
     def _pieces(self, job: Job) -> list[npt.NDArray[np.int64]]:
-        """Where devices train one by one, whoever is done takes the next; what trains side by side is split beforehand."""
-        if self._side_by_side == 1:
-            return pieces(self._setup, job, most=MOST_PIECES)
-        return [share for share in self._shares(job) if len(share)]
+        """Where there are several workers, whoever is done takes the next few devices: as many as one program trains."""
+        if len(self._workers) == 1 and self._side_by_side > 1:
+            return [share for share in self._shares(job) if len(share)]
+        return pieces(self._setup, job, most=min(MOST_PIECES, -(-len(job.devices) // self._side_by_side)))
 
     def _ask(self, order: Train, pieces: list[int], workers: Sequence[int]) -> list[int]:
         """Lets these workers take these pieces; those that heard it."""
