@@ -25,6 +25,8 @@ SHORTEST_RETRY_S = 1.0
 """A device that is turned away waits so long at least, whatever the server says."""
 _FEWEST_SLOTS, _MOST_SLOTS, _DEVICES_A_SLOT = 8, 512, 256
 """Of the wheel, in a wake interval: what costs least to fill and to empty; they decide nothing."""
+_FEWEST_CAME = 2.0**-20
+"""Of late, for the guess: halved for ever, a number becomes 0 where nobody may come for long."""
 
 
 @dataclass(slots=True)
@@ -130,7 +132,7 @@ class CheckIns:
             return
         times_s = self._wheel.wakes_s[devices]
         came, not_eligible = self._willing(position, devices, times_s)
-        self.woken, self.came = 0.5 * self.woken + len(devices), 0.5 * self.came + len(came)
+        self.woken, self.came = 0.5 * self.woken + len(devices), max(_FEWEST_CAME, 0.5 * self.came + len(came))
         if len(came) >= missing:
             # Whoever wakes after the last of the cohort goes on waiting, and finds a server that is busy.
             until = int(came[missing - 1]) + 1

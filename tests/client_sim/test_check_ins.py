@@ -170,6 +170,16 @@ def test_nobody_at_all_wakes_within_a_round() -> None:
     assert cohorts[-1][0] == []
 
 
+def test_a_fleet_of_which_nobody_may_come_any_more_is_asked_in_vain_for_as_long_as_it_takes() -> None:
+    records = ParticipationRecords(num_devices=SIZE)
+    records.charge(np.arange(SIZE), 0)
+    devices = CheckIns(server=Door(LONG), population=POPULATION, records=records, options=options(60.0))  # type: ignore[arg-type]
+    for opened in (0.0, 40_000.0):  # of steps of 30 s
+        found = devices.select(position(1), opened_s=opened, deadline_s=opened + 40_000.0)
+        assert found.num_accepted == 0
+        assert found.not_eligible > SIZE
+
+
 def test_conditions_that_are_looked_at_in_turn_are_the_same_conditions() -> None:
     population: DevicePopulation = make_population(5000, 2)
     devices = np.arange(population.size)[::-1]
