@@ -36,7 +36,8 @@ def transaction(database: sqlite3.Connection) -> Generator[None]:
     database.execute("BEGIN IMMEDIATE")
     try:
         yield
+        database.execute("COMMIT")
     except BaseException:
-        database.execute("ROLLBACK")
+        if database.in_transaction:  # which a disk that is full may have ended
+            database.execute("ROLLBACK")
         raise
-    database.execute("COMMIT")

@@ -95,6 +95,8 @@ class FleetJournal:
                 self._write_windows(round_index, state.windows)
             if records is not None and within:
                 records.write(within=self._database)
+        if records is not None and within:
+            records.written()
         self._last = round_index, words
         self._changed = 0 if places is None else self._changed + len(places)
 

@@ -143,7 +143,8 @@ class ParticipationRecords:
         """Puts what was held back on disk; changes are written at once again.
 
         Args:
-          within: a connection to the same file, whose open transaction it becomes part of; without one it is a transaction.
+          within: a connection to the same file, whose open transaction it becomes part of: it stays held back until `written` says that
+            this is on disk. Without one it is a transaction.
         """
         if self._held_back and self._database is not None:
             devices = np.unique(np.concatenate(self._held_back))
@@ -152,6 +153,11 @@ class ParticipationRecords:
             else:
                 with fleet_file.transaction(self._database):
                     self._write(self._database, devices)
+        if within is None:
+            self.written()
+
+    def written(self) -> None:
+        """The transaction that `write` was part of is on disk: changes are written at once again."""
         self._held_back = None
 
     def mark_sent(self, devices: npt.NDArray[np.int64], index: int) -> None:

@@ -1,4 +1,6 @@
 import itertools
+import resource
+import signal
 import sqlite3
 from pathlib import Path
 
@@ -171,6 +173,34 @@ def test_what_is_held_back_is_on_disk_with_the_fleets_state_or_not_at_all(tmp_pa
     assert kept() == 3
     records.close()
     journal.close()
+
+
+def test_what_a_full_disk_kept_from_being_committed_is_still_held_back(tmp_path: Path) -> None:
+    path, devices = tmp_path / "devices.db", np.arange(20_000)
+    records, journal = ParticipationRecords(num_devices=20_000, path=path), FleetJournal(path, run="r")
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def save(index: int) -> None:
+        state = FleetState(now_s=1.0, wakes_s=np.full(20_000, float(index)), records=records.snapshot())
+        journal.save(index, state, records=records)
+
+    save(0)
+    records.hold_back()
+    records.charge(devices[:5000], 0)
+    largest = (tmp_path / "devices.db-wal").stat().st_size + 100_000
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, limits[1]))
+        with pytest.raises(sqlite3.Error):
+            save(1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    save(1)
+    records.close()
+    journal.close()
+    found = ParticipationRecords(num_devices=20_000, path=path)
+    assert int(found.participations(devices).sum()) == 5000
+    found.close()
 
 
 def test_a_commit_is_forced_to_the_disk(tmp_path: Path) -> None:
