@@ -4,10 +4,14 @@ The content is forced to the disk under another name in the same directory befor
 that (POSIX: `link` and `rename` are atomic, and neither is durable before the directory is).
 """
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems without hard links say: FAT, and many shares of other machines."""
 
 
 def create(path: Path, content: bytes, *, mode: int = 0o600) -> None:
@@ -16,12 +20,23 @@ def create(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     Raises:
       FileExistsError: if there is a file of this name, which stays as it is.
     """
-    _put(path, content, mode, os.link)
+    _put(path, content, mode, _link)
 
 
 def replace(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Writes a file, in the place of the one that may be there."""
     _put(path, content, mode, os.replace)
+
+
+def _link(fresh: str, path: Path) -> None:
+    try:
+        os.link(fresh, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # The name is taken first, by a file with nothing in it: that is what a stop in between leaves.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        Path(fresh).replace(path)
 
 
 def _put(path: Path, content: bytes, mode: int, place: Callable[[str, Path], None]) -> None:

@@ -36,6 +36,7 @@ def open_engine(url: str) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_immediate)
     else:
+        event.listen(engine, "connect", _prepare_postgresql)
         event.listen(engine, "begin", _begin_unforced)
     return engine
 
@@ -70,6 +71,14 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     ):
         connection.execute(f"PRAGMA {pragma}")
     connection.create_function(LEAF_HASH, 1, text_hash, deterministic=True)
+
+
+def _prepare_postgresql(connection: Any, _record: object) -> None:
+    """Whoever set the database or the role to wait for no disk did not mean what privacy was spent: a charge must not be taken back."""
+    connection.execute(
+        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+    )
+    connection.commit()
 
 
 def _begin_immediate(connection: Connection) -> None:

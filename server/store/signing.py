@@ -4,6 +4,7 @@ Whoever holds the key can sign any history, so it is worth less than the earlier
 """
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import make_url
@@ -69,15 +70,14 @@ class LedgerKey:
         whole_files.replace(
             self._path.with_suffix(f".{old.id.hex()}.retired{PUBLIC_SUFFIX}"), f"{old}\n".encode("ascii"), mode=0o644
         )
-        self._write(fresh)
+        whole_files.replace(self._path, _content(fresh))
+        self._publish(fresh.verifier)
 
     def _create(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._write(SignerKey.create(f"tutti-ledger/{self._entropy(8).hex()}", self._entropy))
-
-    def _write(self, key: SignerKey) -> None:
-        whole_files.replace(self._path, f"{key.secret_text()}\n".encode("ascii"))
-        self._publish(key.verifier)
+        key = SignerKey.create(f"tutti-ledger/{self._entropy(8).hex()}", self._entropy)
+        with suppress(FileExistsError):  # another process made one meanwhile, and may have signed with it
+            whole_files.create(self._path, _content(key))
 
     def _published(self, verifier: VerifierKey) -> bool:
         try:
@@ -87,6 +87,10 @@ class LedgerKey:
 
     def _publish(self, verifier: VerifierKey) -> None:
         whole_files.replace(self.public_path, f"{verifier}\n".encode("ascii"), mode=0o644)
+
+
+def _content(key: SignerKey) -> bytes:
+    return f"{key.secret_text()}\n".encode("ascii")
 
 
 def _name(store: str) -> str:

@@ -1,5 +1,6 @@
 """A file is there whole or not at all, wherever the process that writes it stops."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,17 @@ def test_file_that_is_there_stays(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         whole_files.create(tmp_path / "file", b"second")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"first")]
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EOPNOTSUPP])
+def test_where_there_are_no_hard_links_a_file_is_made_and_stays_all_the_same(
+    error: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(error, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    test_file_that_is_there_stays(tmp_path)
 
 
 def test_mode_is_what_was_asked_for_whatever_the_umask(tmp_path: Path) -> None:

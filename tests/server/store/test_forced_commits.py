@@ -37,6 +37,24 @@ def test_only_what_nothing_rests_on_is_not_forced_to_the_disk(store: Store) -> N
         assert forced(connection)
 
 
+@pytest.mark.postgres
+def test_charges_are_forced_to_the_disk_whatever_the_database_was_set_to(postgres_url: str) -> None:
+    first = Store.open(postgres_url)
+    name = first.transactions.engine.url.database
+    with first.transactions.writing() as connection:
+        connection.exec_driver_sql(f'ALTER DATABASE "{name}" SET synchronous_commit TO off')
+    first.close()
+    store = Store.open(postgres_url)
+    for _ in range(2):
+        with store.transactions.writing() as connection:
+            assert forced(connection)
+        with pytest.raises(RuntimeError), store.transactions.writing():
+            raise RuntimeError
+        with store.transactions.noting() as connection:
+            assert not forced(connection)
+    store.close()
+
+
 def test_a_connection_that_was_lost_begins_anew(store: Store) -> None:
     with store.transactions.noting() as connection:
         assert not forced(connection)

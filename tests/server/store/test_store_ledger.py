@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import exc, text
 
+from contract.entropy import system_entropy
 from contract.errors import ErrorCode, TuttiError
 from privacy.ledger import checkpoint, entries, merkle, proofs
 from privacy.ledger.notes import SignerKey
@@ -194,6 +195,18 @@ def test_signing_key_is_made_on_first_use_for_its_owners_eyes_only(tmp_path: Pat
     (tmp_path / "ledger.key").chmod(0o644)
     with pytest.raises(TuttiError, match="may be read by others"):
         key.signer()
+
+
+def test_signing_key_that_another_process_made_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    made = list[SignerKey]()
+
+    def slow(count: int) -> bytes:
+        if not made:
+            made.append(LedgerKey(tmp_path).signer())
+        return system_entropy(count)
+
+    assert LedgerKey(tmp_path, entropy=slow).signer() == made[0] == LedgerKey(tmp_path).signer()
+    assert LedgerKey(tmp_path).verifier() == made[0].verifier
 
 
 def test_stores_that_share_a_directory_have_keys_of_their_own(tmp_path: Path) -> None:
