@@ -14,8 +14,9 @@ Read: TypeAlias = tuple[DeviceExamples, dict[str, float]]
 class KeptExamples:
     """Remembers what was read from examples that a loader gives out as one and the same tuple again and again.
 
-    A tuple is a loader's word that it keeps these examples and changes none of them. A list says nothing of the kind, and what is made anew
-    for every call would never be met again: neither is kept.
+    A tuple that a loader gives again when it is asked again is its word that it keeps these examples and changes none of them. A list says
+    nothing of the kind. A tuple that is made anew for every call would never be met again, and would live only here, many times as large as
+    the arrays: from the first such on nothing is kept.
 
     Args:
       budget_bytes: of the arrays that are kept; what was not asked for the longest gives way.
@@ -23,7 +24,8 @@ class KeptExamples:
     >>> import numpy as np
     >>> kept, examples = KeptExamples(100), ({"x": 1},)
     >>> make = lambda _: (DeviceExamples({"x": np.zeros(3)}), {})
-    >>> kept.read(examples, make) is kept.read(examples, make), kept.read([*examples], make) is kept.read([*examples], make)
+    >>> again, anew = lambda: examples, lambda: (*[*examples],)
+    >>> kept.read(again, make) is kept.read(again, make), kept.read(anew, make) is kept.read(anew, make)
     (True, False)
     """
 
@@ -32,14 +34,19 @@ class KeptExamples:
         # By identity, which stays theirs for as long as they are held here.
         self._kept: OrderedDict[int, tuple[Sequence[Example], Read, int]] = OrderedDict()
 
-    def read(self, examples: Sequence[Example], make: Callable[[Sequence[Example]], Read]) -> Read:
-        """What `make` gives for `examples`, or gave before. Nobody changes it: the arrays are read-only."""
+    def read(self, ask: Callable[[], Sequence[Example]], make: Callable[[Sequence[Example]], Read]) -> Read:
+        """What `make` gives for the examples that `ask` gives, or gave before. Nobody changes it: the arrays are read-only."""
+        examples = ask()
         if not (self._budget and isinstance(examples, tuple)):
             return make(examples)
         known = self._kept.get(id(examples))
         if known is not None:
             self._kept.move_to_end(id(examples))
             return known[1]
+        if ask() is not examples:
+            self._budget = self._bytes = 0
+            self._kept.clear()
+            return make(examples)
         made = make(examples)
         size = sum(array.nbytes for array in made[0].arrays.values())
         self._kept[id(examples)] = (examples, made, size)

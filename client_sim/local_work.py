@@ -163,7 +163,7 @@ class LocalWork:
 
     def _examples(self, device: int, now_s: float) -> Read:
         try:
-            return self._kept.read(self._caches.examples(device, now_s), self._featurized)
+            return self._kept.read(lambda: self._caches.examples(device, now_s), self._featurized)
         except (ValueError, KeyError, TypeError) as error:
             fault = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise TuttiError(
