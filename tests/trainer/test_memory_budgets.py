@@ -25,7 +25,9 @@ def test_a_lane_takes_no_more_than_its_arrangement_says(name: str) -> None:
     model, lanes = get(name), 4
     examples = model.featurize([*LOADERS[name].examples(0), *LOADERS[name].examples(1)][:16])
     trainer = LocalTrainer(model=model, batch_size=16, learning_rate=0.1, lanes=lanes)
-    batch, mask = lane_rows([examples] * lanes, trainer._batches([examples] * lanes, [1] * lanes), 0, lanes=lanes, batch_size=16)
+    batch, mask = lane_rows(
+        [examples] * lanes, trainer._batches([examples] * lanes, [1] * lanes), 0, lanes=lanes, batch_size=16
+    )
     start = {key: jnp.asarray(array) for key, array in model.unravel(model.init(0)).items()}
     totals = trainer._zero_sums(start, batch, mask)
     spread = {key: jnp.broadcast_to(array, (lanes, *array.shape)) for key, array in start.items()}
