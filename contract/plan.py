@@ -44,7 +44,12 @@ def rotation_seed(plan: Plan) -> bytes:
     >>> len(rotation_seed(plan))
     32
     """
-    facts: dict[str, Json] = {"purpose": "tutti rotation", "run": plan.run, "round_index": plan.round_index}
+    return rotation_seed_of(plan.run, plan.round_index)
+
+
+def rotation_seed_of(run: str, round_index: int) -> bytes:
+    """`rotation_seed` of any plan of this round."""
+    facts: dict[str, Json] = {"purpose": "tutti rotation", "run": run, "round_index": round_index}
     return hashlib.sha256(canonical.encode(facts)).digest()
 
 

@@ -329,7 +329,7 @@ class Orchestrator:
         return True
 
     def _release(self, facts: RoundFacts, total: NDArray[np.int64], signed: Transcripts) -> None:
-        leaf, seed = facts.leaf, plan.rotation_seed(plan.decode(self.plan_bytes()))
+        leaf, seed = facts.leaf, plan.rotation_seed_of(self._run.id, facts.index)
         if self._keys is not None and self._mechanism.redrawable:
             self._keys.mark_release(self._run.id, leaf, self._seal or sum_seal(self._key.secret, total, leaf))
         noised = self._noise.added_to(total, leaf)

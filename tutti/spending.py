@@ -1,6 +1,6 @@
 """What a run has spent after each of its rounds, for their rows and for whoever watches."""
 
-from privacy.report import Standing, summarize
+from privacy.report import Standing, spent
 from server.store.store import Store
 from server.store.values import Run
 
@@ -20,5 +20,5 @@ class Spending:
         for entry in self._ledger.entries(run=self._run, start=self._next):
             self._standing.take(entry.body)
             self._next = entry.index + 1
-        found = summarize(self._standing.bodies)
-        return {"rho": found.rho, "epsilon": found.epsilon}
+        price = spent(self._standing.bodies)
+        return {"rho": None if price is None else price.rho, "epsilon": None if price is None else price.epsilon}

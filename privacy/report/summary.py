@@ -9,7 +9,7 @@ from privacy.report import assumptions, cost, run_record
 from privacy.report.report import first_lines
 from privacy.report.tiers import tier
 
-__all__ = ["PrivacySummary", "price_of", "summarize", "tier"]
+__all__ = ["PrivacySummary", "price_of", "spent", "summarize", "tier"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +75,16 @@ def summarize(bodies: Sequence[bytes], *, violated: Sequence[str] = ()) -> Priva
         first_lines=(*lines[:at], *(f"VIOLATED: {name}." for name in violated), *lines[at:]),
         open_round=record.open_round,
     )
+
+
+def spent(bodies: Sequence[bytes]) -> accounting.Price | None:
+    """The price that `summarize` tells of the same entries, without the rest; None where nothing is promised.
+
+    Raises:
+      ValueError: if the entries are not those of one run.
+    """
+    record = run_record.read(bodies)
+    return cost.of(record, record.event).price
 
 
 def price_of(event: Mapping[str, Any] | None, delta: float | None) -> accounting.Price | None:

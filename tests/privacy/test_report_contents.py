@@ -22,6 +22,7 @@ from privacy.report import (
     planned_report,
     population_report,
     run_report,
+    spent,
     summarize,
     to_markdown,
 )  # fmt: skip
@@ -327,3 +328,13 @@ def test_what_somebody_wrote_stays_in_its_place() -> None:
         "| ok  ## Guarantee   epsilon \\*\\*0\\*\\* &lt;script>x&lt;/script> \\[see\\](http://x) \\| \\`a\\` | # eve - x | 1 |"
     ]
     assert "\n## Guarantee" not in text
+
+
+def test_what_is_told_of_a_running_run_is_what_its_summary_says() -> None:
+    for length in range(1, len(STORY) + 1):
+        price, found = spent(STORY[:length]), summarize(STORY[:length])
+        assert (
+            (None, None) == (found.rho, found.epsilon)
+            if price is None
+            else (price.rho, price.epsilon) == (found.rho, found.epsilon)
+        )
