@@ -332,9 +332,5 @@ def test_what_somebody_wrote_stays_in_its_place() -> None:
 
 def test_what_is_told_of_a_running_run_is_what_its_summary_says() -> None:
     for length in range(1, len(STORY) + 1):
-        price, found = spent(STORY[:length]), summarize(STORY[:length])
-        assert (
-            (None, None) == (found.rho, found.epsilon)
-            if price is None
-            else (price.rho, price.epsilon) == (found.rho, found.epsilon)
-        )
+        told, found = spent(STORY[:length]), summarize(STORY[:length])
+        assert (told.rho if told else None, told.epsilon if told else None) == (found.rho, found.epsilon)
