@@ -141,11 +141,11 @@ def test_two_hundred_kills_at_random_moments_break_no_promise(stubbed: Order, tm
         for _ in range(25):
             kills += 1
             moment_s = 0.03 + 0.25 * (kills * 0.6180339887 % 1)  # spread evenly, and never in step with anything
-            answer = stubbed(folder=str(folder), store=str(folder), rounds=60, after_s=moment_s, later=kills % 2 == 1)
+            answer = stubbed(folder=str(folder), store=str(folder), rounds=120, after_s=moment_s, later=kills % 2 == 1)
             struck += answer["killed"]
             if (folder / "tutti.db").exists():
                 bodies = promises_hold(str(folder), folder, bodies)
-        finished = stubbed(folder=str(folder), store=str(folder), rounds=60)
+        finished = stubbed(folder=str(folder), store=str(folder), rounds=120)
         assert not finished["killed"]
         assert len(finished["said"]) == 64, finished["said"]
         promises_hold(str(folder), folder, bodies)
@@ -159,7 +159,7 @@ def test_two_hundred_kills_at_random_moments_break_no_promise(stubbed: Order, tm
 def test_forty_kills_at_random_moments_break_no_promise_on_postgresql(
     stubbed: Order, postgres_url: str, tmp_path: Path
 ) -> None:
-    order, bodies, struck = {"folder": str(tmp_path), "store": postgres_url, "rounds": 60}, list[bytes](), 0
+    order, bodies, struck = {"folder": str(tmp_path), "store": postgres_url, "rounds": 240}, list[bytes](), 0
     for kill in range(1, 41):
         struck += stubbed(**order, after_s=0.1 + 0.5 * (kill * 0.6180339887 % 1))["killed"]
         bodies = promises_hold(postgres_url, tmp_path, bodies)
