@@ -268,8 +268,7 @@ def test_run_that_cannot_fit_is_refused_before_it_is_registered(store: Store) ->
     budgets.set_budget(store.ledger, "p", Budget(epsilon=2.0, delta=1e-6), reason="policy", by="op")
     cost = guard.statement(event(3))
     assert cost.spent == 0
-    assert cost.after is not None
-    assert cost.fits == (cost.after <= 2.0)
+    assert cost.fits == (cost.after is not None and cost.after <= 2.0)
     assert not refused(guard, event(3, noise_multiplier=10.0), planned=True)
     assert refused(guard, event(3, noise_multiplier=1.0), planned=True)
     assert refused(guard, {"kind": "unbounded", "reason": "none", "unit": "device", "adjacency": "zero-out"}, planned=True)
