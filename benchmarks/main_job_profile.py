@@ -52,6 +52,7 @@ STAGES: tuple[tuple[type, str, str], ...] = (
     (FleetSimulator, "_contribute", "training"),
     (InMemoryExecutor, "run", "training: the rest"),
     (LeafNoise, "added_to", "mechanism: noise"),
+    (LeafNoise, "prepare", "mechanism: noise"),
     (CentralMechanism, "decode", "mechanism: decode"),
     (CentralMechanism, "event", "ledger: events"),
     (BudgetGuard, "check_round", "ledger: budget"),
